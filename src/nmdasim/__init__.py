@@ -1,0 +1,1 @@
+"""Models of channel block in NMDA receptors."""
