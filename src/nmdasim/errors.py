@@ -55,6 +55,10 @@ class TrajectoryError(NmdasimError, ValueError):
     """The trajectory cannot be read or does not fit its topology."""
 
 
+class StatisticsError(NmdasimError, ValueError):
+    """The series cannot be averaged: it is empty or holds values that are not numbers."""
+
+
 class PlatformError(NmdasimError, ValueError):
     """The asked compute platform is absent or fails its test."""
 
