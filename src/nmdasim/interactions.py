@@ -1,0 +1,281 @@
+"""Typed contacts between a ligand and the residues around it, frame by frame.
+
+The ligand's chemistry comes from its molecule, the protein's from residue templates; nothing is
+guessed from coordinates. Each contact belongs to a type, and each type has thresholds that equal
+those of a named convention: `PLIP` (the default) or `PROLIF`, or the user's own. Where the answers
+differ from those two programs, `docs/interactions-agreement.md` says why.
+
+The work is in three steps, so that long trajectories stream: `interaction_sites` reads topology
+and chemistry once, `find_interactions` measures a chunk of frames, `merge_interactions` joins the
+chunks. `interactions` does all three.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import mdtraj as md
+import numpy as np
+from numpy.typing import NDArray
+from rdkit import Chem
+
+from nmdasim.errors import SelectionError, TrajectoryError
+from nmdasim.statistics import Estimate, estimate_occupancy, statistical_inefficiency
+from nmdasim.subunits import ONE_LETTER, ring_of
+
+#: Types of contact, in the order of every array of this module.
+INTERACTION_TYPES = (
+    "hydrogen bond",
+    "salt bridge",
+    "cation-pi",
+    "pi-stacking",
+    "hydrophobic",
+    "halogen",
+    "close contact",
+)
+_HYDROGEN_BOND, _SALT_BRIDGE, _CATION_PI, _PI_STACKING, _HYDROPHOBIC, _HALOGEN, _CLOSE = range(7)
+
+# Frames that are measured at once: their pair distances stay in the processor's cache.
+_BLOCK = 32
+# Two rings of 0.14 nm radius can be this much farther apart atom to atom than centre to centre.
+_RING_MARGIN_NM = 0.15
+
+_Indices = NDArray[np.intp]
+_Frames = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InteractionThresholds:
+    """When a geometry counts as an interaction. Distances up to a limit count, limit included.
+
+    See Also
+    --------
+    PLIP, PROLIF : the two published conventions.
+    """
+
+    name: str
+    """What to call these thresholds in a report."""
+    atom_rules: Literal["plip", "prolif"]
+    """Whose rules pick the atoms. "plip": hydrophobic carbons are those bonded to carbon and
+    hydrogen only, methyls included; charges sit at the centre of their group. "prolif":
+    methyl carbons and aliphatic ring CH2 are not hydrophobic, aromatic ring atoms accept halogen
+    bonds, each charged atom counts by itself."""
+    hydrogen_bond_nm: float
+    """Donor to acceptor."""
+    hydrogen_bond_angle_deg: float
+    """Least angle donor-hydrogen-acceptor."""
+    salt_bridge_nm: float
+    """Between opposite charges."""
+    cation_pi_nm: float
+    """Charge to ring centre."""
+    cation_pi_offset_nm: float
+    """Largest distance from the ring centre to the charge projected on the ring plane."""
+    cation_pi_tilt_deg: float
+    """Largest angle between the ring normal and the line from ring centre to charge."""
+    pi_face_nm: float
+    """Between ring centres, rings face to face."""
+    pi_face_plane_deg: float
+    """Largest angle between the planes, face to face."""
+    pi_face_tilt_deg: float
+    """Largest angle between one of the normals and the line of centres, face to face."""
+    pi_edge_nm: float
+    """Between ring centres, edge to face."""
+    pi_edge_plane_deg: float
+    """Least angle between the planes, edge to face."""
+    pi_edge_tilt_deg: float
+    """Largest angle between one of the normals and the line of centres, edge to face."""
+    pi_edge_intersect_nm: float
+    """Largest distance from a ring centre to the line where the planes meet, edge to face."""
+    pi_offset_nm: float
+    """Largest in-plane offset of one ring centre from the other, face and edge."""
+    hydrophobic_nm: float
+    """Between two hydrophobic atoms."""
+    halogen_nm: float
+    """Halogen to acceptor."""
+    halogen_donor_deg: tuple[float, float]
+    """Allowed angle carbon-halogen-acceptor."""
+    halogen_acceptor_deg: tuple[float, float]
+    """Allowed angle halogen-acceptor-antecedent."""
+    close_contact_nm: float = 0.45
+    """Nearest pair of heavy atoms."""
+    nearest_nm: float = 0.8
+    """How far the nearest heavy-atom distance of a residue is recorded."""
+
+
+PLIP = InteractionThresholds(
+    name="PLIP",
+    atom_rules="plip",
+    hydrogen_bond_nm=0.41,
+    hydrogen_bond_angle_deg=100.0,
+    salt_bridge_nm=0.55,
+    cation_pi_nm=0.60,
+    cation_pi_offset_nm=0.20,
+    cation_pi_tilt_deg=90.0,
+    pi_face_nm=0.55,
+    pi_face_plane_deg=30.0,
+    pi_face_tilt_deg=90.0,
+    pi_edge_nm=0.55,
+    pi_edge_plane_deg=60.0,
+    pi_edge_tilt_deg=90.0,
+    pi_edge_intersect_nm=math.inf,
+    pi_offset_nm=0.20,
+    hydrophobic_nm=0.40,
+    halogen_nm=0.40,
+    halogen_donor_deg=(135.0, 180.0),
+    halogen_acceptor_deg=(90.0, 150.0),
+)
+"""Thresholds of PLIP 3.0 (Salentin et al. 2015, doi:10.1093/nar/gkv315; Adasme et al. 2021,
+doi:10.1093/nar/gkab294)."""
+
+PROLIF = InteractionThresholds(
+    name="ProLIF",
+    atom_rules="prolif",
+    hydrogen_bond_nm=0.35,
+    hydrogen_bond_angle_deg=130.0,
+    salt_bridge_nm=0.45,
+    cation_pi_nm=0.45,
+    cation_pi_offset_nm=math.inf,
+    cation_pi_tilt_deg=30.0,
+    pi_face_nm=0.55,
+    pi_face_plane_deg=35.0,
+    pi_face_tilt_deg=33.0,
+    pi_edge_nm=0.65,
+    pi_edge_plane_deg=50.0,
+    pi_edge_tilt_deg=30.0,
+    pi_edge_intersect_nm=0.15,
+    pi_offset_nm=math.inf,
+    hydrophobic_nm=0.45,
+    halogen_nm=0.35,
+    halogen_donor_deg=(130.0, 180.0),
+    halogen_acceptor_deg=(80.0, 140.0),
+)
+"""Thresholds of ProLIF 2.2 (Bouysset, Fiorucci 2021, doi:10.1186/s13321-021-00548-6)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ContactResidue:
+    """A residue that the ligand may touch."""
+
+    index: int
+    """Place among the residues of the topology; orders residues as the file does."""
+    chain: str
+    """Chain letter of the topology; where it has none, the place of the chain: A, B, C..."""
+    number: int
+    """Residue number of the topology."""
+    name: str
+    """Residue name of the topology, such as VAL or ACE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Chemistry:
+    """Typed atoms of one side. Atoms are indices of the topology, rows count its heavy atoms."""
+
+    heavy: _Indices
+    """Heavy atoms, shape (n_heavy,), in the order of their residues."""
+    owner: _Indices
+    """Residue of each heavy atom, shape (n_heavy,); zeros for the ligand."""
+    hydrophobic: _Indices
+    """Rows of hydrophobic atoms."""
+    acceptors: _Indices
+    """Rows of hydrogen-bond acceptors."""
+    donors: _Indices
+    """Row of the donor and atom of its hydrogen, shape (n, 2)."""
+    cations: tuple[_Indices, ...]
+    """Atoms of each positive group."""
+    anions: tuple[_Indices, ...]
+    """Atoms of each negative group."""
+    rings: tuple[_Indices, ...]
+    """Atoms of each aromatic ring, in the order of its bonds."""
+    halogens: _Indices
+    """Row of the halogen and atom of its carbon, shape (n, 2); the ligand's only."""
+    halogen_acceptors: _Indices
+    """Row of the acceptor and atom of its antecedent, shape (n, 2); the protein's only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InteractionSites:
+    """Topology and chemistry of ligand and surroundings, read once for all frames."""
+
+    residues: tuple[ContactResidue, ...]
+    """All residues that are looked at."""
+    types: tuple[str, ...]
+    """Types that can be told: all of `INTERACTION_TYPES`, without "hydrogen bond" where ligand
+    or protein come without hydrogens."""
+    thresholds: InteractionThresholds
+    """When a geometry counts."""
+    n_atoms: int
+    """Atoms of the topology."""
+    ligand: _Chemistry
+    """Typed atoms of the ligand."""
+    protein: _Chemistry
+    """Typed atoms of the residues."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Interactions:
+    """Contacts of the ligand in a number of frames, stored sparsely."""
+
+    residues: tuple[ContactResidue, ...]
+    """Residues that come within `nearest_nm` in any of the frames, in topology order."""
+    types: tuple[str, ...]
+    """Types that could be told (see `InteractionSites.types`)."""
+    thresholds: InteractionThresholds
+    """What counted as a contact."""
+    n_frames: int
+    """Frames that were measured."""
+    frame: NDArray[np.int32]
+    """Frame of each contact, shape (n_contacts,), ascending."""
+    residue: NDArray[np.int32]
+    """Place in `residues` of each contact, shape (n_contacts,)."""
+    type: NDArray[np.int8]
+    """Place in `types` of each contact, shape (n_contacts,)."""
+    distance: NDArray[np.float32]
+    """Shortest distance of that type, residue and frame, shape (n_contacts,), nm. Donor to
+    acceptor, charge to charge or ring centre, centre to centre, atom to atom."""
+    nearest: NDArray[np.float32]
+    """Distance of the nearest heavy-atom pair, shape (n_frames, n_residues), nm; nan beyond
+    `thresholds.nearest_nm`."""
+
+    @property
+    def occupied(self) -> NDArray[np.bool_]:
+        """Whether each contact is there, shape (n_frames, n_residues, n_types)."""
+        return ~np.isnan(self.distances)
+
+    @property
+    def distances(self) -> NDArray[np.float32]:
+        """Shortest distance of each contact, nm, nan where absent; shape as `occupied`."""
+        dense = np.full((self.n_frames, len(self.residues), len(self.types)), np.nan, np.float32)
+        dense[self.frame, self.residue, self.type] = self.distance
+        return dense
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactOccupancy:
+    """How often one residue has one type of contact."""
+
+    residue: ContactResidue
+    """The residue."""
+    type: str
+    """One of `INTERACTION_TYPES`."""
+    estimate: Estimate
+    """Share of the frames, with its error."""
+    mean_distance_nm: float
+    """Mean over the frames in contact."""
+    min_distance_nm: float
+    """Shortest over all frames."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingOccupancy:
+    """How often any of the two-fold equivalent copies of a residue has one type of contact."""
+
+    ring: str | None
+    """Ring of the pore, one of `nmdasim.subunits.RING_NAMES`; None outside the rings."""
+    label: str
+    """Residue under which the copies are folded, such as "GluN1 V644"."""
+    type: str
+    """One of `INTERACTION_TYPES`."""
+    estimate: Estimate
+    """Share of the frames in which at least one copy is in contact, with its error."""
