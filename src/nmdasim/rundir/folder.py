@@ -1,0 +1,320 @@
+"""Making and recognising the folder of a run; its status and provenance."""
+
+import importlib.metadata
+import platform
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nmdasim.errors import RunFolderError, RunStorageError
+from nmdasim.rundir.files import (
+    BUILT,
+    LOCK,
+    NOT_ALLOWED,
+    PROVENANCE,
+    RUN,
+    SEGMENTS,
+    STATUS,
+    TEMPORARY,
+    not_writable,
+    read_json,
+    sha256_of,
+    storage_error,
+    utc_now,
+    write_atomic,
+    write_json,
+)
+from nmdasim.rundir.inputs import (
+    flat_inputs,
+    format_toml,
+    input_differences,
+    plain_inputs,
+    run_id,
+)
+
+STATES = (
+    "building",
+    "equilibrating",
+    "running",
+    "finished",
+    "analysed",
+    "failed",
+    "interrupted",
+)
+"""Values that `RunStatus.state` may take."""
+
+EXIT_RESUMABLE = 75
+"""Exit code of a run that was asked to stop: the same command continues it (EX_TEMPFAIL)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """What is known to be finished in a run folder."""
+
+    state: str
+    """One of `STATES`."""
+    reason: str = ""
+    """Why the run failed or was interrupted; empty otherwise."""
+    production_ps_done: float = 0.0
+    """Length of the committed production frames, in ps."""
+    production_ps_asked: float = 0.0
+    """Length of production that the inputs ask for, in ps."""
+    updated: str = ""
+    """Time of writing, ISO 8601 in UTC; set by `write_status`."""
+
+
+def create_run_folder(folder: Path, inputs: Mapping[str, Any], *, extend: bool = False) -> str:
+    """Make the folder of a run, or recognise it as the folder of this very run.
+
+    Parameters
+    ----------
+    folder : Path
+        New, empty, or the folder of a run.
+    inputs : mapping
+        Everything that decides the result, in tables; see `run_id`.
+    extend : bool
+        Allow ``simulation.production_ns`` to grow beyond what the folder records. What is
+        committed is not touched; the record of the length and the run's identity change.
+
+    Returns
+    -------
+    str
+        Identity of the run.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder holds another run (with the differences), holds foreign files, is a
+        file, or may not be written.
+    RunStorageError
+        If the disk is full.
+    """
+    asked = plain_inputs(inputs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [item.name for item in folder.iterdir()]
+        if RUN in names:
+            _check_same_run(folder, asked, extend=extend)
+        else:
+            _check_empty(folder, names)
+            _write_run(folder, asked)
+        (folder / SEGMENTS).mkdir(exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RunFolderError(
+            f"{folder} is, or lies under, a file; a run needs a folder: choose another with -o"
+        ) from error
+    except OSError as error:
+        if error.errno in NOT_ALLOWED:
+            raise not_writable(folder) from error
+        raise storage_error(folder, error) from error
+    except RunStorageError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in NOT_ALLOWED:
+            raise not_writable(folder) from error
+        raise
+    return run_id(asked)
+
+
+def _write_run(folder: Path, inputs: Mapping[str, Any]) -> None:
+    header = {"id": run_id(inputs), "created_by": f"nmdasim {package_version('nmdasim')}"}
+    text = (
+        "# Inputs of this run. They decide its result: do not edit, start another run instead.\n"
+        + format_toml({"run": header, **inputs})
+    )
+    write_atomic(folder / RUN, text)
+
+
+def _check_empty(folder: Path, names: Sequence[str]) -> None:
+    foreign = sorted(
+        name for name in names if name not in {LOCK, SEGMENTS} and not TEMPORARY.fullmatch(name)
+    )
+    if foreign:
+        shown = ", ".join(foreign[:3]) + (" and more" if len(foreign) > 3 else "")
+        raise RunFolderError(
+            f"{folder} holds other files ({shown}) and no {RUN}; a run needs a new or empty "
+            "folder: choose another with -o"
+        )
+
+
+def _check_same_run(folder: Path, asked: Mapping[str, Any], *, extend: bool) -> None:
+    there = read_inputs(folder)
+    differences = input_differences(there, asked)
+    if not differences:
+        return
+    key = "simulation.production_ns"
+    old = flat_inputs("", there).get(key)
+    new = flat_inputs("", plain_inputs(asked)).get(key)
+    longer = old is not None and new is not None and new > old
+    if longer and len(differences) == 1:
+        if extend:
+            _write_run(folder, asked)
+            return
+        advice = f"ask for {old} ns, or extend the run to {new} ns explicitly"
+    else:
+        advice = "repeat the inputs of that run to continue it, or choose another folder with -o"
+    raise RunFolderError(
+        f"{folder} holds a run with other inputs ({'; '.join(differences)}): {advice}"
+    )
+
+
+def read_inputs(folder: Path) -> dict[str, Any]:
+    """Read the inputs of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a run.
+
+    Returns
+    -------
+    dict
+        Tables of plain values, without the ``[run]`` header.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder holds no run, or its ``run.toml`` was changed by hand.
+    """
+    path = folder / RUN
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunFolderError(
+            f"{folder} holds no run: there is no {RUN}; give the folder that `nmdasim run` made"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path} is not readable TOML ({error}): restore it") from error
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
+    header = content.pop("run", {})
+    recorded = header.get("id") if isinstance(header, dict) else None
+    if recorded != run_id(content):
+        raise RunFolderError(
+            f"{path} was changed after the run was made: it records the identity {recorded} and "
+            f"its inputs give {run_id(content)}; restore it, or start another run"
+        )
+    return content
+
+
+def read_run_id(folder: Path) -> str:
+    """Return the identity of the run in a folder; errors as in `read_inputs`."""
+    return run_id(read_inputs(folder))
+
+
+def write_status(folder: Path, status: RunStatus) -> RunStatus:
+    """Record what is finished, with the present time.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a run.
+    status : RunStatus
+        What is to be recorded; `RunStatus.updated` is replaced.
+
+    Returns
+    -------
+    RunStatus
+        As recorded.
+    """
+    if status.state not in STATES:
+        raise RunFolderError(f"the state is {status.state!r}; allowed are {', '.join(STATES)}")
+    record = asdict(status) | {"updated": utc_now()}
+    write_json(folder / STATUS, record)
+    return RunStatus(**record)
+
+
+def read_status(folder: Path) -> RunStatus:
+    """Read what is finished; a folder without a record is ``building``."""
+    if not (folder / STATUS).exists():
+        return RunStatus(state="building")
+    record = read_json(folder / STATUS)
+    return RunStatus(**{key: record[key] for key in RunStatus.__slots__ if key in record})
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """Read the record of versions, hosts, times and hashes; empty while there is none."""
+    path = folder / PROVENANCE
+    return read_json(path) if path.exists() else {}
+
+
+def update_provenance(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Replace some top-level entries of the provenance record.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a run.
+    changes : mapping
+        Entries to set; what is not named stays.
+    """
+    write_json(folder / PROVENANCE, read_provenance(folder) | dict(changes))
+
+
+def software_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of Python and of the packages that are installed.
+
+    Parameters
+    ----------
+    packages : sequence of str
+        Names as on the package index; absent ones are left out.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    versions = {"python": platform.python_version()}
+    for name in packages:
+        version = package_version(name)
+        if version:
+            versions[name] = version
+    return versions
+
+
+def package_version(name: str) -> str:
+    """Return the version of an installed package, or an empty string."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def is_built(folder: Path) -> bool:
+    """Say whether everything that a simulation needs was written completely."""
+    recorded = read_provenance(folder).get("files", {})
+    return all((folder / name).exists() and name in recorded for name in BUILT)
+
+
+def check_built(folder: Path) -> None:
+    """Hold the built files against the hashes recorded when they were made.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a run.
+
+    Raises
+    ------
+    RunFolderError
+        If one is missing or was changed.
+    """
+    if not is_built(folder):
+        raise RunFolderError(
+            f"{folder} is not fully built: repeat the `nmdasim run` command that made it"
+        )
+    recorded = read_provenance(folder)["files"]
+    for name in BUILT:
+        if sha256_of(folder / name) != recorded[name]:
+            raise RunFolderError(
+                f"{folder / name} was changed after the run was made: restore it from a copy, "
+                "or start another run"
+            )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed writer left half done. The caller must hold the lock."""
+    for parent in (folder, folder / SEGMENTS):
+        if parent.is_dir():
+            for path in parent.iterdir():
+                if TEMPORARY.fullmatch(path.name):
+                    path.unlink(missing_ok=True)

@@ -1,0 +1,154 @@
+"""The committed pieces of a trajectory: every frame belongs to exactly one."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nmdasim.errors import RunStorageError
+from nmdasim.rundir.files import SEGMENTS, flush_folder, read_json, sha256_of, utc_now
+
+N_RESTART_FILES = 3
+"""Number of newest segments whose checkpoint and portable state are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One committed, immutable piece of a trajectory."""
+
+    index: int
+    """Position of the segment in the run, from 0."""
+    first_frame: int
+    """Index in the run of the segment's first frame."""
+    n_frames: int
+    """Number of frames."""
+    manifest: Mapping[str, Any]
+    """Everything that the segment's JSON file records."""
+    trajectory: Path
+    """The XTC file."""
+
+
+def segment_file(folder: Path, index: int, suffix: str) -> Path:
+    """Return the path of one file of a segment, such as ``segments/00003.xtc``.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a run.
+    index : int
+        Index of the segment.
+    suffix : str
+        ``xtc``, ``json``, ``chk`` or ``state.xml.gz``.
+
+    Returns
+    -------
+    Path
+    """
+    return folder / SEGMENTS / f"{index:05d}.{suffix}"
+
+
+def read_segments(folder: Path) -> tuple[Segment, ...]:
+    """List the committed segments of a run, in order.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a run.
+
+    Returns
+    -------
+    tuple of Segment
+        Contiguous: every frame of the run so far belongs to exactly one of them.
+
+    Raises
+    ------
+    RunStorageError
+        If a manifest is damaged, or one in the middle is missing.
+    """
+    paths = sorted((folder / SEGMENTS).glob("[0-9]*.json"))
+    segments: list[Segment] = []
+    for path in paths:
+        manifest = read_json(path)
+        n_before = sum(segment.n_frames for segment in segments[-1:])
+        expected = segments[-1].first_frame + n_before if segments else 0
+        if manifest.get("index") != len(segments) or manifest.get("first_frame") != expected:
+            raise RunStorageError(
+                f"{path} does not follow the segments before it: index {len(segments)} and first "
+                f"frame {expected} were expected; restore the missing segment from a copy, or move "
+                "this one and later ones away and run again"
+            )
+        segments.append(
+            Segment(
+                index=len(segments),
+                first_frame=expected,
+                n_frames=int(manifest["n_frames"]),
+                manifest=manifest,
+                trajectory=segment_file(folder, len(segments), "xtc"),
+            )
+        )
+    return tuple(segments)
+
+
+def is_intact(segment: Segment, suffix: str = "xtc") -> bool:
+    """Hold one file of a segment against its recorded checksum.
+
+    Parameters
+    ----------
+    segment : Segment
+        A committed segment.
+    suffix : str
+        ``xtc``, ``chk`` or ``state.xml.gz``.
+
+    Returns
+    -------
+    bool
+        False also where the file is missing.
+    """
+    path = segment.trajectory.with_name(f"{segment.index:05d}.{suffix}")
+    recorded = segment.manifest["sha256"].get(suffix.split(".")[0])
+    return path.exists() and sha256_of(path) == recorded
+
+
+def set_aside_segments(folder: Path, first: int) -> Path:
+    """Take segments out of the trajectory without deleting them.
+
+    The newest goes first and its manifest before its data, so that the segments that
+    remain are contiguous at every moment. The caller must hold the lock.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a run.
+    first : int
+        Index of the first segment to take out; all later ones follow it.
+
+    Returns
+    -------
+    Path
+        Folder that holds them now, under ``segments/``.
+    """
+    stamp = utc_now().replace(":", "").replace("+0000", "Z")
+    target = folder / SEGMENTS / f"set-aside-{stamp}-{secrets.token_hex(2)}"
+    target.mkdir()
+    for path in sorted((folder / SEGMENTS).glob("[0-9]*.json"), reverse=True):
+        index = int(path.stem)
+        if index < first:
+            break
+        path.rename(target / path.name)
+        flush_folder(path.parent)
+        for suffix in ("xtc", "chk", "state.xml.gz"):
+            data = segment_file(folder, index, suffix)
+            if data.exists():
+                data.rename(target / data.name)
+    return target
+
+
+def prune_restart_files(folder: Path, newest: int) -> None:
+    """Delete checkpoints and states that are older than the last `N_RESTART_FILES` segments."""
+    for index in range(newest - N_RESTART_FILES, -1, -1):
+        paths = [segment_file(folder, index, suffix) for suffix in ("chk", "state.xml.gz")]
+        if not any(path.exists() for path in paths):
+            break
+        for path in paths:
+            path.unlink(missing_ok=True)
