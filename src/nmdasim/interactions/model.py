@@ -1,29 +1,13 @@
-"""Typed contacts between a ligand and the residues around it, frame by frame.
-
-The ligand's chemistry comes from its molecule, the protein's from residue templates; nothing is
-guessed from coordinates. Each contact belongs to a type, and each type has thresholds that equal
-those of a named convention: `PLIP` (the default) or `PROLIF`, or the user's own. Where the answers
-differ from those two programs, `docs/interactions-agreement.md` says why.
-
-The work is in three steps, so that long trajectories stream: `interaction_sites` reads topology
-and chemistry once, `find_interactions` measures a chunk of frames, `merge_interactions` joins the
-chunks. `interactions` does all three.
-"""
+"""What a contact is: types, thresholds of the named conventions, and the results."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
-import mdtraj as md
 import numpy as np
 from numpy.typing import NDArray
-from rdkit import Chem
 
-from nmdasim.errors import SelectionError, TrajectoryError
-from nmdasim.statistics import Estimate, estimate_occupancy, statistical_inefficiency
-from nmdasim.subunits import ONE_LETTER, ring_of
+from nmdasim.statistics import Estimate
 
 #: Types of contact, in the order of every array of this module.
 INTERACTION_TYPES = (
@@ -35,15 +19,7 @@ INTERACTION_TYPES = (
     "halogen",
     "close contact",
 )
-_HYDROGEN_BOND, _SALT_BRIDGE, _CATION_PI, _PI_STACKING, _HYDROPHOBIC, _HALOGEN, _CLOSE = range(7)
-
-# Frames that are measured at once: their pair distances stay in the processor's cache.
-_BLOCK = 32
-# Two rings of 0.14 nm radius can be this much farther apart atom to atom than centre to centre.
-_RING_MARGIN_NM = 0.15
-
-_Indices = NDArray[np.intp]
-_Frames = NDArray[np.float32]
+Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,28 +145,28 @@ class ContactResidue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Chemistry:
+class Chemistry:
     """Typed atoms of one side. Atoms are indices of the topology, rows count its heavy atoms."""
 
-    heavy: _Indices
+    heavy: Indices
     """Heavy atoms, shape (n_heavy,), in the order of their residues."""
-    owner: _Indices
+    owner: Indices
     """Residue of each heavy atom, shape (n_heavy,); zeros for the ligand."""
-    hydrophobic: _Indices
+    hydrophobic: Indices
     """Rows of hydrophobic atoms."""
-    acceptors: _Indices
+    acceptors: Indices
     """Rows of hydrogen-bond acceptors."""
-    donors: _Indices
+    donors: Indices
     """Row of the donor and atom of its hydrogen, shape (n, 2)."""
-    cations: tuple[_Indices, ...]
+    cations: tuple[Indices, ...]
     """Atoms of each positive group."""
-    anions: tuple[_Indices, ...]
+    anions: tuple[Indices, ...]
     """Atoms of each negative group."""
-    rings: tuple[_Indices, ...]
+    rings: tuple[Indices, ...]
     """Atoms of each aromatic ring, in the order of its bonds."""
-    halogens: _Indices
+    halogens: Indices
     """Row of the halogen and atom of its carbon, shape (n, 2); the ligand's only."""
-    halogen_acceptors: _Indices
+    halogen_acceptors: Indices
     """Row of the acceptor and atom of its antecedent, shape (n, 2); the protein's only."""
 
 
@@ -207,9 +183,9 @@ class InteractionSites:
     """When a geometry counts."""
     n_atoms: int
     """Atoms of the topology."""
-    ligand: _Chemistry
+    ligand: Chemistry
     """Typed atoms of the ligand."""
-    protein: _Chemistry
+    protein: Chemistry
     """Typed atoms of the residues."""
 
 

@@ -1,0 +1,53 @@
+"""Typed contacts between a ligand and the residues around it, frame by frame.
+
+The ligand's chemistry comes from its molecule, the protein's from residue templates; nothing is
+guessed from coordinates. Each contact belongs to a type, and each type has thresholds that equal
+those of a named convention: `PLIP` (the default) or `PROLIF`, or the user's own. Where the answers
+differ from those two programs, `docs/interactions-agreement.md` says why.
+
+The work is in three steps, so that long trajectories stream: `interaction_sites` reads topology
+and chemistry once, `find_interactions` measures a chunk of frames, `merge_interactions` joins the
+chunks. `interactions` does all three.
+"""
+
+from nmdasim.interactions.chemistry import interaction_sites
+from nmdasim.interactions.geometry import find_interactions, interactions, merge_interactions
+from nmdasim.interactions.model import (
+    INTERACTION_TYPES,
+    PLIP,
+    PROLIF,
+    ContactOccupancy,
+    ContactResidue,
+    Interactions,
+    InteractionSites,
+    InteractionThresholds,
+    RingOccupancy,
+)
+from nmdasim.interactions.tables import (
+    contact_occupancies,
+    contacts_by_frame_table,
+    contacts_table,
+    ring_contacts_table,
+    ring_occupancies,
+)
+
+__all__ = [
+    "INTERACTION_TYPES",
+    "PLIP",
+    "PROLIF",
+    "ContactOccupancy",
+    "ContactResidue",
+    "InteractionSites",
+    "InteractionThresholds",
+    "Interactions",
+    "RingOccupancy",
+    "contact_occupancies",
+    "contacts_by_frame_table",
+    "contacts_table",
+    "find_interactions",
+    "interaction_sites",
+    "interactions",
+    "merge_interactions",
+    "ring_contacts_table",
+    "ring_occupancies",
+]

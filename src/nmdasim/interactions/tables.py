@@ -1,0 +1,235 @@
+"""Contacts as occupancies with errors, folded by the two-fold symmetry, and as tables."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmdasim.interactions.model import (
+    ContactOccupancy,
+    Interactions,
+    RingOccupancy,
+)
+from nmdasim.statistics import estimate_occupancy, statistical_inefficiency
+from nmdasim.subunits import ONE_LETTER, ring_of, subunits
+
+
+def contact_occupancies(interactions: Interactions) -> tuple[ContactOccupancy, ...]:
+    """Tell how often each residue has each type of contact.
+
+    Parameters
+    ----------
+    interactions : Interactions
+
+    Returns
+    -------
+    occupancies : tuple of ContactOccupancy
+        One for each residue and type that were in contact in at least one frame; residues in
+        topology order, types in the order of `interactions.types`.
+
+    Notes
+    -----
+    Contacts flicker at their threshold much faster than the ligand moves. The number of
+    effective samples is therefore the smaller of that of the contact and that of the residue's
+    nearest distance (capped at `thresholds.nearest_nm`), which also serves contacts that are
+    there in every frame (see `nmdasim.statistics.estimate_occupancy`).
+    """
+    result = []
+    for place, kind, frames, distances in _contacts(interactions):
+        occupied = np.zeros(interactions.n_frames, dtype=bool)
+        occupied[frames] = True
+        residue, name = interactions.residues[place], interactions.types[kind]
+        estimate = estimate_occupancy(
+            occupied,
+            name=f"{name} with {residue.chain} {residue.name}{residue.number}",
+            inefficiency=_inefficiency(interactions, [place]),
+        )
+        result.append(
+            ContactOccupancy(
+                residue=residue,
+                type=name,
+                estimate=estimate,
+                mean_distance_nm=float(distances.mean(dtype=np.float64)),
+                min_distance_nm=float(distances.min()),
+            )
+        )
+    return tuple(result)
+
+
+def ring_occupancies(
+    interactions: Interactions, *, subunit_of: Mapping[str, str]
+) -> tuple[RingOccupancy, ...]:
+    """Fold contacts by the channel's two-fold symmetry.
+
+    A folded contact is there in a frame when any of the equivalent residues has it.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        Residue numbers are UniProt's.
+    subunit_of : mapping of str to str
+        Subunit (GluN1, GluN2A, GluN2B) of each chain letter. Chains that are missing here are
+        left out.
+
+    Returns
+    -------
+    occupancies : tuple of RingOccupancy
+        Ordered by subunit, residue number and type.
+    """
+    copies: dict[tuple[str, int, str, int], list[tuple[int, NDArray[np.int32]]]] = {}
+    for place, kind, frames, _ in _contacts(interactions):
+        residue = interactions.residues[place]
+        subunit = subunit_of.get(residue.chain)
+        if subunit is not None:
+            key = (subunit, residue.number, residue.name, kind)
+            copies.setdefault(key, []).append((place, frames))
+    result = []
+    for (subunit, number, name, kind), members in sorted(copies.items()):
+        occupied = np.zeros(interactions.n_frames, dtype=bool)
+        for _, frames in members:
+            occupied[frames] = True
+        label = f"{subunit} {_letter(name)}{number}"
+        result.append(
+            RingOccupancy(
+                ring=_ring(subunit, number),
+                label=label,
+                type=interactions.types[kind],
+                estimate=estimate_occupancy(
+                    occupied,
+                    name=f"{interactions.types[kind]} with {label}",
+                    inefficiency=_inefficiency(interactions, [place for place, _ in members]),
+                ),
+            )
+        )
+    return tuple(result)
+
+
+def contacts_table(
+    interactions: Interactions,
+    *,
+    subunit_of: Mapping[str, str],
+    status_of: Mapping[tuple[str, int], str] | None = None,
+) -> dict[str, list[object]]:
+    """Occupancies as columns, ready for `pyarrow.table`.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        Residue numbers are UniProt's.
+    subunit_of : mapping of str to str
+        Subunit of each chain letter.
+    status_of : mapping of (str, int) to str, optional
+        How sure the coordinates of a residue (chain, number) are: "observed",
+        "side chain rebuilt", "rebuilt" or "cap".
+
+    Returns
+    -------
+    columns : dict of str to list
+        chain, subunit, number, residue, ring, status, type, occupancy, occupancy_error,
+        mean_distance_nm, min_distance_nm; None where something is not known, an error without
+        enough data is nan.
+    """
+    status_of = status_of or {}
+    rows = contact_occupancies(interactions)
+    return {
+        "chain": [row.residue.chain for row in rows],
+        "subunit": [subunit_of.get(row.residue.chain) for row in rows],
+        "number": [row.residue.number for row in rows],
+        "residue": [row.residue.name for row in rows],
+        "ring": [_ring(subunit_of.get(row.residue.chain), row.residue.number) for row in rows],
+        "status": [status_of.get((row.residue.chain, row.residue.number)) for row in rows],
+        "type": [row.type for row in rows],
+        "occupancy": [row.estimate.mean for row in rows],
+        "occupancy_error": [row.estimate.error for row in rows],
+        "mean_distance_nm": [row.mean_distance_nm for row in rows],
+        "min_distance_nm": [row.min_distance_nm for row in rows],
+    }
+
+
+def ring_contacts_table(
+    interactions: Interactions, *, subunit_of: Mapping[str, str]
+) -> dict[str, list[object]]:
+    """Folded occupancies as columns, ready for `pyarrow.table`.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        Residue numbers are UniProt's.
+    subunit_of : mapping of str to str
+        Subunit of each chain letter.
+
+    Returns
+    -------
+    columns : dict of str to list
+        ring (None outside the rings), residue ("GluN1 V644"), type, occupancy, occupancy_error.
+    """
+    rows = ring_occupancies(interactions, subunit_of=subunit_of)
+    return {
+        "ring": [row.ring for row in rows],
+        "residue": [row.label for row in rows],
+        "type": [row.type for row in rows],
+        "occupancy": [row.estimate.mean for row in rows],
+        "occupancy_error": [row.estimate.error for row in rows],
+    }
+
+
+def contacts_by_frame_table(
+    interactions: Interactions, *, first_frame: int = 0
+) -> dict[str, NDArray[np.generic]]:
+    """Each contact of each frame as columns, ready for `pyarrow.table`.
+
+    Parameters
+    ----------
+    interactions : Interactions
+        Of the whole trajectory or of one chunk.
+    first_frame : int
+        Number of the chunk's first frame in the trajectory.
+
+    Returns
+    -------
+    columns : dict of str to ndarray, shape (n_contacts,)
+        frame (int64), chain, number (int64), type, distance_nm (float32), ascending by frame.
+    """
+    chains = np.array([residue.chain for residue in interactions.residues], dtype=object)
+    numbers = np.array([residue.number for residue in interactions.residues], dtype=np.int64)
+    types = np.array(interactions.types, dtype=object)
+    return {
+        "frame": interactions.frame.astype(np.int64) + first_frame,
+        "chain": chains[interactions.residue],
+        "number": numbers[interactions.residue],
+        "type": types[interactions.type],
+        "distance_nm": interactions.distance,
+    }
+
+
+def _contacts(
+    interactions: Interactions,
+) -> list[tuple[int, int, NDArray[np.int32], NDArray[np.float32]]]:
+    """Residue, type, frames and distances of each contact that occurs, residue by residue."""
+    n_types = len(interactions.types)
+    key = interactions.residue.astype(np.int64) * n_types + interactions.type
+    order = np.argsort(key, kind="stable")
+    keys, starts = np.unique(key[order], return_index=True)
+    frames = np.split(interactions.frame[order], starts[1:])
+    distances = np.split(interactions.distance[order], starts[1:])
+    return [
+        (int(k) // n_types, int(k) % n_types, f, d)
+        for k, f, d in zip(keys, frames, distances, strict=True)
+    ]
+
+
+def _inefficiency(interactions: Interactions, places: list[int]) -> float:
+    """Inefficiency of the nearest distance to any of the residues; nan when that is constant."""
+    nearest = interactions.nearest[:, places]
+    capped = np.where(np.isnan(nearest), interactions.thresholds.nearest_nm, nearest)
+    return statistical_inefficiency(capped.min(axis=1))
+
+
+def _letter(name: str) -> str:
+    """One-letter code, or the name itself for caps and unknown residues."""
+    return ONE_LETTER.get(name, name)
+
+
+def _ring(subunit: str | None, number: int) -> str | None:
+    """Ring of a residue; None for chains that are no subunit."""
+    return ring_of(subunit, number) if subunit in subunits() else None
