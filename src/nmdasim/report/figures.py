@@ -1,0 +1,474 @@
+"""The plane figures of a report: radius profile, contacts and time series."""
+
+import html
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from nmdasim.report.palette import OKABE_ITO, TEMPLATE, TYPE_COLOURS
+from nmdasim.report.record import RunRecord, residue_label, rings_of
+from nmdasim.report.scene import HOLE_THRESHOLDS, ring_title
+from nmdasim.report.words import status_mark
+
+#: Column of frames.parquet, title of the panel, factor to the unit of the title.
+TIME_SERIES: tuple[tuple[str, str, float], ...] = (
+    ("ligand_depth_nm", "depth of the ligand (Å)", 10.0),
+    ("ammonium_depth_nm", "depth of the ammonium (Å)", 10.0),
+    ("ligand_offset_nm", "offset from the axis (Å)", 10.0),
+    ("ligand_tilt_deg", "tilt against the axis (°)", 1.0),
+    ("ligand_rmsd_nm", "RMSD to the start (Å)", 10.0),
+    ("filled_share", "filled share of the lumen", 1.0),
+    ("radius_past_ligand_nm", "radius left past the ligand (Å)", 10.0),
+    ("temperature_k", "temperature (K)", 1.0),
+    ("potential_kj_mol", "potential energy (MJ/mol)", 1e-3),
+)
+_ANGSTROM = 10.0
+_MAX_POINTS = 2000
+_MAX_COLUMNS = 400
+_TOP_RADIUS = 8.0
+_PANELS_ACROSS = 3
+_OCCUPANCY_SCALE = [[0.0, "#FFFFFF"], [0.5, "#9CC3DF"], [1.0, OKABE_ITO["blue"]]]
+
+
+def plot_profile(record: RunRecord) -> go.Figure:
+    """Draw the pore radius along the axis, which stands upright as in the 3-D view.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    figure : plotly.graph_objects.Figure
+    """
+    z = record.column("profile", "z_nm") * _ANGSTROM
+    figure = go.Figure()
+    for name, title, colour in (
+        ("open", "ligand not counted", OKABE_ITO["blue"]),
+        ("ligand", "ligand counted", OKABE_ITO["vermilion"]),
+    ):
+        radius = record.column("profile", f"radius_{name}_nm") * _ANGSTROM
+        error = record.column("profile", f"radius_{name}_error_nm") * _ANGSTROM
+        start = record.column("profile", f"radius_start_{name}_nm") * _ANGSTROM
+        figure.add_traces(_band(z, radius, error, colour))
+        figure.add_scatter(
+            x=radius, y=z, mode="lines", name=f"{title}, mean", line={"color": colour, "width": 2},
+            hovertemplate=f"{title}<br>z %{{y:.1f}} Å, radius %{{x:.2f}} Å<extra></extra>",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=start, y=z, mode="lines", name=f"{title}, start", hoverinfo="skip",
+            line={"color": colour, "width": 1, "dash": "dot"},
+        )  # fmt: skip
+    _mark_profile(figure, record)
+    figure.update_layout(
+        template=TEMPLATE,
+        xaxis={"title": {"text": "pore radius (Å)"}, "range": [0, _TOP_RADIUS]},
+        yaxis={"title": {"text": "height z along the pore axis (Å)"}, "range": _ends(z)},
+        legend={"orientation": "h", "y": -0.13, "x": 0, "font": {"size": 11}},
+        margin={"l": 55, "r": 12, "t": 12, "b": 50},
+    )
+    return figure
+
+
+def plot_contacts(record: RunRecord) -> go.Figure | None:
+    """Draw how often each residue touches the ligand, by kind of interaction.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    figure : plotly.graph_objects.Figure or None
+        Residues are ordered by height; None without any contact.
+    """
+    rows = record.tables["contacts"].to_pylist()
+    heights = residue_heights(record)
+    order = sorted(
+        {(row["chain"], row["number"]) for row in rows},
+        key=lambda key: (heights.get(key, 0.0), key),
+    )
+    labels = {(row["chain"], row["number"]): contact_label(row) for row in rows}
+    cells = [((row["chain"], row["number"]), row["type"], row) for row in rows]
+    return _occupancy_map(cells, order, [labels[key] for key in order])
+
+
+def plot_ring_contacts(record: RunRecord) -> go.Figure | None:
+    """Draw the contacts folded over the equivalent residues of each pair of subunits.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    figure : plotly.graph_objects.Figure or None
+        None without any contact.
+    """
+    rows = record.tables["ring_contacts"].to_pylist()
+    ring_height = {ring.name: ring.height for ring in rings_of(record)}
+    heights = residue_heights(record, by_label=True)
+
+    def level(row: Mapping) -> float:
+        return heights.get(row["residue"], ring_height.get(row["ring"], 0.0))
+
+    order = list(dict.fromkeys(row["residue"] for row in sorted(rows, key=level)))
+    ring = {row["residue"]: row["ring"] for row in rows}
+    labels = [html.escape(_with_ring(residue, ring[residue])) for residue in order]
+    return _occupancy_map([(row["residue"], row["type"], row) for row in rows], order, labels)
+
+
+def plot_raster(record: RunRecord) -> go.Figure | None:
+    """Draw which residue is in contact when, coloured by the most specific interaction.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    figure : plotly.graph_objects.Figure or None
+        Long runs are shown in at most 400 columns, each with every kind of contact that
+        occurs in it; None without any contact.
+    """
+    kinds = list(TYPE_COLOURS)
+    contacts = record.tables["contacts"].to_pylist()
+    heights = residue_heights(record)
+    order = sorted(
+        {(row["chain"], row["number"]) for row in contacts},
+        key=lambda key: (heights.get(key, 0.0), key),
+    )
+    if not order:
+        return None
+    row_of = {key: i for i, key in enumerate(order)}
+    time = record.column("frames", "time_ps")
+    n_columns = min(len(time), _MAX_COLUMNS)
+    raster = np.full((len(order), n_columns), len(kinds))
+    for event in record.tables["contacts_by_frame"].to_pylist():
+        row = row_of.get((event["chain"], event["number"]))
+        if row is not None and event["type"] in kinds:
+            column = event["frame"] * n_columns // len(time)
+            raster[row, column] = min(raster[row, column], kinds.index(event["type"]))
+    labels = {(row["chain"], row["number"]): contact_label(row) for row in contacts}
+    return _raster_figure(raster, time, [labels[key] for key in order], kinds)
+
+
+def plot_time_series(record: RunRecord) -> go.Figure:
+    """Draw the observables of each frame as small multiples over one time axis.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    figure : plotly.graph_objects.Figure
+        Runs of more than 2000 frames are shown as means of equal blocks.
+    """
+    time, unit = _time_axis(record.column("frames", "time_ps"))
+    n_rows = -(-len(TIME_SERIES) // _PANELS_ACROSS)
+    figure = make_subplots(
+        rows=n_rows,
+        cols=_PANELS_ACROSS,
+        shared_xaxes="all",
+        subplot_titles=[title for _, title, _ in TIME_SERIES],
+        horizontal_spacing=0.085,
+        vertical_spacing=0.095,
+    )
+    for panel, (column, title, factor) in enumerate(TIME_SERIES):
+        row, col = panel // _PANELS_ACROSS + 1, panel % _PANELS_ACROSS + 1
+        values = record.column("frames", column).astype(float) * factor
+        figure.add_scatter(
+            x=thin(time), y=thin(values), mode="lines", row=row, col=col,
+            line={"color": OKABE_ITO["blue"], "width": 1.2},
+            hovertemplate=f"{title}: %{{y:.3~f}} at %{{x:.4~f}} {unit}<extra></extra>",
+        )  # fmt: skip
+        if np.isfinite(values).any():
+            figure.add_hline(
+                y=float(np.nanmean(values)), row=row, col=col, line_width=1,
+                line_dash="dash", line_color="#666",
+            )  # fmt: skip
+    figure.update_xaxes(title_text=f"time ({unit})", row=n_rows)
+    figure.update_annotations(font_size=12)
+    figure.update_layout(
+        template=TEMPLATE, showlegend=False, margin={"l": 45, "r": 10, "t": 30, "b": 45}
+    )
+    return figure
+
+
+def plot_comparison(names: Sequence[str], records: Sequence[RunRecord]) -> go.Figure:
+    """Draw each estimate of several runs side by side with its error bar.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What to call each run.
+    records : sequence of RunRecord
+
+    Returns
+    -------
+    figure : plotly.graph_objects.Figure
+        A hollow point has no error because there is not enough data for one.
+    """
+    estimates = [
+        {row["name"]: row for row in record.tables["estimates"].to_pylist()} for record in records
+    ]
+    shown = list(dict.fromkeys(name for table in estimates for name in table))
+    units = {name: table[name]["unit"] for table in estimates for name in table}
+    n_rows = -(-len(shown) // _PANELS_ACROSS)
+    figure = make_subplots(
+        rows=n_rows,
+        cols=_PANELS_ACROSS,
+        shared_yaxes=True,
+        subplot_titles=[_estimate_title(name, units[name]) for name in shown],
+        horizontal_spacing=0.05,
+        vertical_spacing=min(0.12, 0.5 / n_rows),
+    )
+    for panel, name in enumerate(shown):
+        row, col = panel // _PANELS_ACROSS + 1, panel % _PANELS_ACROSS + 1
+        for label, table in zip(names, estimates, strict=True):
+            if name in table:
+                figure.add_trace(_estimate_point(label, table[name]), row=row, col=col)
+    figure.update_annotations(font_size=12)
+    figure.update_yaxes(autorange="reversed")
+    figure.update_layout(
+        template=TEMPLATE, showlegend=False, margin={"l": 60, "r": 15, "t": 30, "b": 30}
+    )
+    return figure
+
+
+def residue_heights(record: RunRecord, *, by_label: bool = False) -> dict:
+    """Find how high each residue's CA lies at the start.
+
+    Parameters
+    ----------
+    record : RunRecord
+    by_label : bool
+        Fold equivalent residues under one label such as "GluN1 V644".
+
+    Returns
+    -------
+    heights : dict of (chain, number) or str to float, nm
+    """
+    atoms, subunits = record.atoms, record.subunit_of_chain
+    heights: dict = {}
+    for i in np.flatnonzero(atoms.name == "CA"):
+        chain, number = str(atoms.chain[i]), int(atoms.number[i])
+        key = (
+            residue_label(subunits.get(chain, ""), str(atoms.residue[i]), number)
+            if by_label
+            else (chain, number)
+        )
+        heights.setdefault(key, []).append(float(atoms.positions[i, 2]))
+    return {key: float(np.mean(values)) for key, values in heights.items()}
+
+
+def contact_label(row: Mapping) -> str:
+    """Name a row of the contact table for an axis, with the mark of a rebuilt residue.
+
+    Parameters
+    ----------
+    row : mapping
+        Row of contacts.parquet.
+
+    Returns
+    -------
+    label : str
+        Safe to put into a page.
+    """
+    label = residue_label(row["subunit"], row["residue"], row["number"])
+    return html.escape(f"{_with_ring(label, row['ring'])} {row['chain']}{status_mark(row['status'])}")
+
+
+def thin(values: NDArray) -> NDArray:
+    """Average equal blocks so that at most 2000 points are left.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n_frames,)
+
+    Returns
+    -------
+    thinned : ndarray of float64
+        A last block that is not full is left out.
+    """
+    size = -(-len(values) // _MAX_POINTS)
+    whole = len(values) // size * size
+    return np.asarray(values[:whole], dtype=float).reshape(-1, size).mean(axis=1)
+
+
+def _with_ring(label: str, ring: str | None) -> str:
+    return f"{ring_title(ring)} · {label}" if ring and ring != label else label
+
+
+def _ends(z: NDArray) -> list[float]:
+    return [float(z.min()), float(z.max())]
+
+
+def _band(z: NDArray, radius: NDArray, error: NDArray, colour: str) -> list[go.Scatter]:
+    known = np.isfinite(radius) & np.isfinite(error)
+    if not known.any():
+        return []
+    low, high, level = (radius - error)[known], (radius + error)[known], z[known]
+    return [
+        go.Scatter(
+            x=np.concatenate([low, high[::-1]]), y=np.concatenate([level, level[::-1]]),
+            fill="toself", fillcolor=colour, opacity=0.25, line={"width": 0},
+            hoverinfo="skip", showlegend=False, mode="lines",
+        )
+    ]  # fmt: skip
+
+
+def _mark_profile(figure: go.Figure, record: RunRecord) -> None:
+    heavy = [atom.GetIdx() for atom in record.ligand.GetAtoms() if atom.GetAtomicNum() > 1]
+    span = np.array(record.ligand.GetConformer().GetPositions())[heavy, 2]
+    figure.add_hrect(
+        y0=float(span.min()), y1=float(span.max()), fillcolor="#BBBBBB", opacity=0.3,
+        line_width=0, layer="below",
+    )  # fmt: skip
+    figure.add_annotation(
+        x=1, xref="paper", y=float(span.min()), text="ligand at the start", showarrow=False,
+        xanchor="right", yanchor="bottom", font={"size": 11, "color": "#444"},
+    )  # fmt: skip
+    for ring in rings_of(record):
+        height = ring.height * _ANGSTROM
+        figure.add_hline(y=height, line_width=0.8, line_color="#888", layer="below")
+        figure.add_annotation(
+            x=1, xref="paper", y=height, text=f"{ring_title(ring.name)} {height:.1f} Å",
+            showarrow=False, xanchor="right", yanchor="bottom", font={"size": 11},
+            hovertext=html.escape(ring.residues),
+        )  # fmt: skip
+    for threshold in HOLE_THRESHOLDS:
+        figure.add_vline(x=threshold, line_width=0.8, line_dash="dash", line_color="#999")
+
+
+def _occupancy_map(
+    cells: Sequence[tuple[object, str, Mapping]], order: Sequence[object], labels: Sequence[str]
+) -> go.Figure | None:
+    if not order:
+        return None
+    known = list(TYPE_COLOURS)
+    kinds = sorted(
+        {kind for _, kind, _ in cells},
+        key=lambda kind: (known.index(kind) if kind in known else len(known), kind),
+    )
+    shape = (len(order), len(kinds))
+    occupancy, text, hover = np.full(shape, np.nan), np.full(shape, "", object), np.full(shape, "", object)
+    for key, kind, row in cells:
+        at = order.index(key), kinds.index(kind)
+        occupancy[at] = row["occupancy"]
+        text[at] = occupancy_text(row["occupancy"], row["occupancy_error"])
+        hover[at] = _contact_hover(row)
+    figure = go.Figure(
+        go.Heatmap(
+            z=occupancy, x=[html.escape(kind) for kind in kinds], y=list(range(len(order))),
+            text=text, texttemplate="%{text}", hovertext=hover, hoverinfo="text",
+            colorscale=_OCCUPANCY_SCALE, zmin=0, zmax=1, xgap=2, ygap=2,
+            colorbar={"title": {"text": "share of time"}, "thickness": 12, "len": 0.9},
+        )
+    )  # fmt: skip
+    figure.update_layout(
+        template=TEMPLATE,
+        yaxis={"tickvals": list(range(len(order))), "ticktext": list(labels), "showgrid": False},
+        xaxis={"side": "top", "showgrid": False, "tickangle": 0},
+        margin={"l": 10, "r": 10, "t": 40, "b": 10},
+    )
+    return figure
+
+
+def occupancy_text(occupancy: float, error: float | None) -> str:
+    """Write an occupancy with its error where there is one.
+
+    Parameters
+    ----------
+    occupancy : float
+    error : float or None
+        nan or None when there is not enough data.
+
+    Returns
+    -------
+    text : str
+
+    Examples
+    --------
+    >>> occupancy_text(0.82, 0.04), occupancy_text(0.1, float("nan"))
+    ('0.82 ± 0.04', '0.10')
+    """
+    known = error is not None and np.isfinite(error)
+    return f"{occupancy:.2f} ± {error:.2f}" if known else f"{occupancy:.2f}"
+
+
+def _contact_hover(row: Mapping) -> str:
+    parts = [
+        html.escape(str(row.get("label", row.get("residue", "")))),
+        html.escape(row["type"]),
+        f"in {100 * row['occupancy']:.0f} % of the frames",
+    ]
+    if row.get("mean_distance_nm") is not None:
+        parts.append(
+            f"mean distance {row['mean_distance_nm'] * _ANGSTROM:.1f} Å, "
+            f"closest {row['min_distance_nm'] * _ANGSTROM:.1f} Å"
+        )
+    return "<br>".join(parts)
+
+
+def _raster_figure(
+    raster: NDArray, time: NDArray, labels: Sequence[str], kinds: Sequence[str]
+) -> go.Figure:
+    shown, unit = _time_axis(time)
+    colours = [*TYPE_COLOURS.values(), "#F7F7F7"]
+    n = len(colours)
+    names = np.array([*kinds, "none"], dtype=object)
+    present = [i for i in range(len(kinds)) if (raster == i).any()]
+    figure = go.Figure(
+        go.Heatmap(
+            z=raster, x=np.linspace(shown[0], shown[-1], raster.shape[1]),
+            y=list(range(len(labels))), customdata=names[raster],
+            hovertemplate=f"%{{x:.4~f}} {unit}: %{{customdata}}<extra></extra>",
+            colorscale=[
+                [(i + edge) / n, colour] for i, colour in enumerate(colours) for edge in (0, 1)
+            ],
+            zmin=-0.5, zmax=n - 0.5, showscale=False, ygap=2,
+        )
+    )  # fmt: skip
+    for i in present:
+        figure.add_scatter(
+            x=[None], y=[None], mode="markers", name=html.escape(kinds[i]),
+            marker={"symbol": "square", "size": 12, "color": colours[i]},
+        )  # fmt: skip
+    figure.update_layout(
+        template=TEMPLATE,
+        showlegend=True,
+        xaxis={"title": {"text": f"time ({unit})"}, "showgrid": False},
+        yaxis={"tickvals": list(range(len(labels))), "ticktext": list(labels), "showgrid": False},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        margin={"l": 10, "r": 10, "t": 40, "b": 45},
+    )
+    return figure
+
+
+def _time_axis(time_ps: NDArray) -> tuple[NDArray, str]:
+    return (time_ps / 1000.0, "ns") if time_ps[-1] >= 10_000 else (time_ps, "ps")
+
+
+def _estimate_title(name: str, unit: str) -> str:
+    unit = "Å" if unit == "nm" else unit
+    return html.escape(f"{name.replace('_', ' ')} ({unit})" if unit else name.replace("_", " "))
+
+
+def _estimate_point(label: str, row: Mapping) -> go.Scatter:
+    factor = _ANGSTROM if row["unit"] == "nm" else 1.0
+    error = row["error"]
+    known = error is not None and np.isfinite(error)
+    return go.Scatter(
+        x=[row["mean"] * factor], y=[html.escape(label)], mode="markers",
+        error_x={"type": "data", "array": [error * factor if known else 0.0], "visible": known},
+        marker={
+            "symbol": "circle" if known else "circle-open", "size": 9, "color": OKABE_ITO["blue"],
+        },
+        hovertemplate="%{x:.3~f}" + ("" if known else ", not enough data for an error")
+        + "<extra></extra>",
+    )  # fmt: skip

@@ -1,0 +1,387 @@
+"""What a report reads from one run folder: plain records, checked for completeness."""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from rdkit import Chem
+
+from nmdasim.errors import ReportError
+from nmdasim.subunits import ONE_LETTER, RING_NAMES, ring_of
+
+#: Columns without which a table cannot be drawn; more are allowed.
+REQUIRED_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "frames": (
+        "time_ps",
+        "ligand_depth_nm",
+        "ammonium_depth_nm",
+        "ligand_offset_nm",
+        "ligand_tilt_deg",
+        "ligand_rmsd_nm",
+        "radius_past_ligand_nm",
+        "filled_share",
+        "potential_kj_mol",
+        "temperature_k",
+    ),
+    "contacts": (
+        "chain",
+        "subunit",
+        "number",
+        "residue",
+        "ring",
+        "status",
+        "type",
+        "occupancy",
+        "occupancy_error",
+        "mean_distance_nm",
+        "min_distance_nm",
+    ),
+    "ring_contacts": ("ring", "residue", "type", "occupancy", "occupancy_error"),
+    "contacts_by_frame": ("frame", "chain", "number", "type"),
+    "profile": (
+        "z_nm",
+        "radius_open_nm",
+        "radius_open_error_nm",
+        "radius_ligand_nm",
+        "radius_ligand_error_nm",
+        "radius_start_open_nm",
+        "radius_start_ligand_nm",
+    ),
+    "estimates": ("name", "unit", "mean", "error", "n_frames", "n_effective", "note"),
+}
+
+_NM_PER_ANGSTROM = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Atoms:
+    """Heavy atoms of the protein in the simulated system."""
+
+    name: NDArray[np.str_]
+    """Atom names, shape (n_atoms,)."""
+    element: NDArray[np.str_]
+    """Element symbols, shape (n_atoms,)."""
+    chain: NDArray[np.str_]
+    """Chain letters as deposited, shape (n_atoms,)."""
+    number: NDArray[np.int64]
+    """UniProt residue numbers, shape (n_atoms,)."""
+    residue: NDArray[np.str_]
+    """Residue names, shape (n_atoms,)."""
+    positions: NDArray[np.float64]
+    """Coordinates in the pore frame, shape (n_atoms, 3), nm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring:
+    """One ring of equivalent residues of the pore."""
+
+    name: str
+    """Key of the ring, one of `nmdasim.subunits.RING_NAMES`."""
+    height: float
+    """Mean z of its CA atoms in the pore frame, nm."""
+    residues: str
+    """Its residues in words, such as "GluN1 V644, GluN2B L643"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunRecord:
+    """Everything that the report shows of one run."""
+
+    folder: Path
+    """Run folder."""
+    inputs: Mapping
+    """`run.toml`."""
+    provenance: Mapping
+    """`provenance.json`."""
+    status: Mapping
+    """`status.json`."""
+    equilibration: Mapping | Sequence
+    """`equilibration.json`; empty when the file is absent."""
+    segments: tuple[Mapping, ...]
+    """Manifests of the committed segments, in order."""
+    ligand: Chem.Mol
+    """Simulated charge state with its starting pose, Angstrom in the pore frame."""
+    atoms: Atoms
+    """Heavy atoms of the simulated protein at the start."""
+    residues: tuple[Mapping, ...]
+    """Rows of the receptor's table of residues: chain, subunit, number, name, status."""
+    receptor_checks: tuple[Mapping, ...]
+    """Rows of the receptor's table of checks."""
+    source: Mapping[str, str]
+    """Where the receptor comes from: entry, revision, DOI, hashes."""
+    checks: tuple[Mapping, ...]
+    """Checks of the run and its analysis."""
+    tables: Mapping[str, pa.Table]
+    """Analysis tables by name, the keys of `REQUIRED_COLUMNS`."""
+
+    @property
+    def title(self) -> str:
+        """Name of the ligand and of the receptor."""
+        return f"{self.inputs['ligand']['name']} in {self.inputs['receptor']['name'].upper()}"
+
+    @property
+    def subunit_of_chain(self) -> Mapping[str, str]:
+        """Subunit of each chain letter."""
+        return {row["chain"]: row["subunit"] for row in self.residues if row["subunit"]}
+
+    @property
+    def duration_ps(self) -> float:
+        """Length of the production dynamics that was analysed, ps."""
+        times = self.tables["frames"]["time_ps"].to_numpy()
+        return float(times[-1]) if len(times) else 0.0
+
+    def column(self, table: str, name: str) -> NDArray:
+        """Give one column of one analysis table.
+
+        Parameters
+        ----------
+        table, name : str
+            A key of `REQUIRED_COLUMNS` and a column of that table.
+
+        Returns
+        -------
+        values : ndarray, shape (n_rows,)
+        """
+        return self.tables[table][name].to_numpy(zero_copy_only=False)
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read what the report needs from a run folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+
+    Returns
+    -------
+    record : RunRecord
+
+    Raises
+    ------
+    ReportError
+        If the folder is no run folder, has no analysis yet, or a file of it is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "run.toml").is_file():
+        raise ReportError(
+            f"{folder} is not a run folder: it has no run.toml; "
+            "give the folder that `nmdasim run` wrote"
+        )
+    tables = {name: _read_table(folder, name) for name in REQUIRED_COLUMNS}
+    if not tables["frames"].num_rows:
+        raise ReportError(
+            f"{folder} has no production frames to report on; run longer, then analyse again"
+        )
+    residues, receptor_checks, source = _read_receptor(folder / "receptor.cif")
+    return RunRecord(
+        folder=folder,
+        inputs=_read_inputs(folder / "run.toml"),
+        provenance=_read_json(folder / "provenance.json"),
+        status=_read_json(folder / "status.json", default={}),
+        equilibration=_read_json(folder / "equilibration.json", default={}),
+        segments=tuple(_read_json(path) for path in sorted(folder.glob("segments/*.json"))),
+        ligand=_read_ligand(folder / "ligand.sdf"),
+        atoms=_read_atoms(folder / "topology.cif"),
+        residues=residues,
+        receptor_checks=receptor_checks,
+        source=source,
+        checks=tuple(_read_json(folder / "analysis" / "checks.json")),
+        tables=tables,
+    )
+
+
+def rings_of(record: RunRecord) -> tuple[Ring, ...]:
+    """Find the rings of the pore in the simulated structure.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    rings : tuple of Ring
+        From the cytoplasmic to the extracellular side; absent rings are left out.
+    """
+    heights: dict[str, list[float]] = {}
+    names: dict[str, set[str]] = {}
+    atoms, subunit_of_chain = record.atoms, record.subunit_of_chain
+    for i in np.flatnonzero(atoms.name == "CA"):
+        subunit = subunit_of_chain.get(atoms.chain[i])
+        ring = ring_of(subunit, int(atoms.number[i])) if subunit else None
+        if ring:
+            heights.setdefault(ring, []).append(atoms.positions[i, 2])
+            names.setdefault(ring, set()).add(
+                residue_label(subunit, atoms.residue[i], atoms.number[i])
+            )
+    return tuple(
+        Ring(
+            name=ring,
+            height=float(np.mean(heights[ring])),
+            residues=", ".join(sorted(names[ring])),
+        )
+        for ring in RING_NAMES
+        if ring in heights
+    )
+
+
+def residue_label(subunit: str, residue: str, number: int) -> str:
+    """Name a residue the way the field does.
+
+    Parameters
+    ----------
+    subunit : str
+        GluN1, GluN2A or GluN2B; may be empty.
+    residue : str
+        Residue name of three letters.
+    number : int
+        UniProt number.
+
+    Returns
+    -------
+    label : str
+
+    Examples
+    --------
+    >>> residue_label("GluN2B", "LEU", 643)
+    'GluN2B L643'
+    """
+    return f"{subunit} {ONE_LETTER.get(residue, residue)}{number}".strip()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ReportError(
+            f"{path} is missing: {_what_to_do(path)}, then write the report again"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"{path} cannot be read ({error}): {_what_to_do(path)}") from error
+
+
+def _what_to_do(path: Path) -> str:
+    if path.parent.name == "analysis":
+        return f"run `nmdasim analyse {path.parent.parent}` first"
+    return "run the same `nmdasim run` command again to complete this folder"
+
+
+def _read_json(path: Path, *, default: Mapping | None = None) -> Mapping | Sequence:
+    if default is not None and not path.is_file():
+        return default
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise ReportError(f"{path} is not valid JSON ({error}): {_what_to_do(path)}") from error
+
+
+def _read_inputs(path: Path) -> Mapping:
+    try:
+        inputs = tomllib.loads(_read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ReportError(f"{path} is not valid TOML ({error})") from error
+    for section, key in (("ligand", "name"), ("receptor", "name")):
+        if key not in inputs.get(section, {}):
+            raise ReportError(f"{path} does not say [{section}] {key}: it is not a finished run")
+    return inputs
+
+
+def _read_table(folder: Path, name: str) -> pa.Table:
+    path = folder / "analysis" / f"{name}.parquet"
+    if not path.is_file():
+        raise ReportError(
+            f"{folder} has no analysis/{path.name}: "
+            f"run `nmdasim analyse {folder}` first, then write the report again"
+        )
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ReportError(f"{path} cannot be read ({error}): {_what_to_do(path)}") from error
+    missing = [column for column in REQUIRED_COLUMNS[name] if column not in table.column_names]
+    if missing:
+        raise ReportError(
+            f"{path} has no column {', '.join(missing)}; it was written by another version: "
+            f"{_what_to_do(path)}"
+        )
+    return table
+
+
+def _read_receptor(path: Path) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], Mapping]:
+    try:
+        block = gemmi.cif.read_string(_read_text(path)).sole_block()
+    except (RuntimeError, ValueError) as error:
+        raise ReportError(f"{path} is not a receptor file ({error})") from error
+    residues = _rows(block, "_nmdasim_residue.", ("chain", "subunit", "number", "name", "status"))
+    checks = _rows(
+        block, "_nmdasim_check.", ("name", "value", "limit", "unit", "passed", "detail")
+    )
+    if not residues:
+        raise ReportError(f"{path} has no table _nmdasim_residue: it is not a prepared receptor")
+    return residues, checks, _items(block, "_nmdasim_source.")
+
+
+def _rows(block: gemmi.cif.Block, prefix: str, tags: Sequence[str]) -> tuple[Mapping, ...]:
+    table = block.find(prefix, list(tags))
+    return tuple(
+        {tag: _plain(row[column]) for column, tag in enumerate(tags)} for row in table
+    )
+
+
+def _items(block: gemmi.cif.Block, prefix: str) -> Mapping[str, str]:
+    category = block.get_mmcif_category(prefix)
+    return {
+        tag: "; ".join(str(value) for value in values if value not in (None, False))
+        for tag, values in category.items()
+    }
+
+
+def _plain(value: str) -> str:
+    return "" if value in (".", "?") else gemmi.cif.as_string(value)
+
+
+def _read_ligand(path: Path) -> Chem.Mol:
+    molecule = Chem.MolFromMolBlock(_read_text(path), removeHs=False)
+    if molecule is None or not molecule.GetNumConformers():
+        raise ReportError(f"{path} holds no molecule with coordinates that RDKit can read")
+    return molecule
+
+
+def _read_atoms(path: Path) -> Atoms:
+    try:
+        structure = gemmi.make_structure_from_block(
+            gemmi.cif.read_string(_read_text(path)).sole_block()
+        )
+        model = structure[0]
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ReportError(f"{path} is not a structure that gemmi can read ({error})") from error
+    rows = [
+        (atom.name, atom.element.name, chain.name, residue.seqid.num, residue.name, atom.pos)
+        for chain in model
+        for residue in chain
+        if residue.name in ONE_LETTER
+        for atom in residue
+        if not atom.is_hydrogen()
+    ]
+    if not rows:
+        raise ReportError(f"{path} holds no protein atoms")
+    name, element, letter, number, residue_name, position = zip(*rows, strict=True)
+    return Atoms(
+        name=_fixed(name),
+        element=_fixed(element),
+        chain=_fixed(letter),
+        number=_fixed(number),
+        residue=_fixed(residue_name),
+        positions=_fixed([p.tolist() for p in position]) * _NM_PER_ANGSTROM,
+    )
+
+
+def _fixed(values: Sequence) -> NDArray:
+    array = np.asarray(values)
+    array.flags.writeable = False
+    return array

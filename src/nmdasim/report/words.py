@@ -1,0 +1,674 @@
+"""The sentences and tables of a report, written from the numbers of the run."""
+
+import html
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdCIPLabeler
+from rdkit.Chem.Draw import rdMolDraw2D
+from rdkit.Chem.rdMolDescriptors import CalcMolFormula
+
+from nmdasim.report.record import RunRecord, residue_label, rings_of
+
+#: Residues with a heavy atom this near to the ligand line its site, nm.
+NEAR_SITE = 0.8
+
+_ANGSTROM = 10.0
+_UNITS = {
+    "k": "K", "ps": "ps", "ns": "ns", "fs": "fs", "nm": "nm", "nm3": "nm³", "s": "s", "deg": "°",
+    "mol": "kJ/mol", "ml": "g/mL", "molar": "mol/L", "angstrom": "Å",
+}  # fmt: skip
+_MARKS = {"side chain rebuilt": " †", "rebuilt": " ‡"}
+_DOI = re.compile(r"(?:doi:|https?://doi\.org/)\s*(10\.\d{4,9}/[^\s;,\]]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table of plain text cells."""
+
+    headings: tuple[str, ...]
+    """One for each column."""
+    rows: tuple[tuple[str, ...], ...]
+    """Cells by row."""
+
+
+def status_mark(status: str) -> str:
+    """Mark a residue that was not seen in the deposited structure.
+
+    Parameters
+    ----------
+    status : str
+        observed, side chain rebuilt, rebuilt or cap.
+
+    Returns
+    -------
+    mark : str
+        Empty for observed residues.
+    """
+    return _MARKS.get(status, "")
+
+
+def headline(record: RunRecord) -> str:
+    """Say in one or two sentences what was simulated and whether the ligand stayed.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    text : str
+    """
+    ligand, receptor = record.inputs["ligand"], record.inputs["receptor"]
+    subunits = "/".join(sorted(set(record.subunit_of_chain.values())))
+    charge = Chem.GetFormalCharge(record.ligand)
+    protocol = record.inputs.get("protocol", {}).get("name", "")
+    return (
+        f"{length_text(record.duration_ps)} of {ligand['name']} (charge {charge:+d}) in the pore "
+        f"of the {subunits} NMDA receptor (PDB {receptor['name'].upper()})"
+        + (f", protocol {protocol}" if protocol else "")
+        + f". {verdict(record)}"
+    )
+
+
+def verdict(record: RunRecord) -> str:
+    """Say whether the ligand stayed between the asparagine and the threonine ring.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    text : str
+    """
+    share = share_in_vestibule(record)
+    if math.isnan(share):
+        return "Whether the ligand stayed cannot be told: a ring of the pore is not simulated."
+    n_frames = len(record.column("frames", "time_ps"))
+    moved = float(record.column("frames", "ligand_rmsd_nm")[-1]) * _ANGSTROM
+    where = "between the asparagine and the threonine ring"
+    end = f"it ended {moved:.1f} Å (RMSD) from where it started."
+    if share == 1.0:
+        return f"The ligand stayed in the vestibule, {where}, in all {n_frames} frames; {end}"
+    if share == 0.0:
+        return f"The ligand was never {where} in {n_frames} frames; {end}"
+    return (
+        f"The ligand was in the vestibule, {where}, in {share * n_frames:.0f} of {n_frames} "
+        f"frames and outside in the others; {end}"
+    )
+
+
+def share_in_vestibule(record: RunRecord) -> float:
+    """Count the frames in which the ligand's centre lies in the vestibule.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    share : float
+        Of the frames, from 0 to 1; nan when a ring is absent.
+    """
+    height = {ring.name: ring.height for ring in rings_of(record)}
+    if not {"asparagine", "threonine"} <= height.keys():
+        return math.nan
+    depth = record.column("frames", "ligand_depth_nm")
+    return float(((depth > height["asparagine"]) & (depth < height["threonine"])).mean())
+
+
+def limits(record: RunRecord) -> tuple[str, ...]:
+    """Say what this run cannot show, from its own numbers.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    sentences : tuple of str
+    """
+    sentences = [
+        f"{length_text(record.duration_ps)} of one replica says nothing about affinity, potency, "
+        "residence time or the rate of block. It shows how the ligand sits and moves close to "
+        "where it was placed."
+    ]
+    if _is_cut_out(record):
+        sentences.append(
+            "Only the lining of the pore was simulated, in water: there is no membrane, no "
+            "membrane voltage and there are no ligand-binding domains, and restraints hold the "
+            "backbone away from the site. Opening and closing of the gate, permeation, "
+            "trapping and ways in through the membrane cannot be seen."
+        )
+    else:
+        sentences.append(
+            "The ligand-binding and amino-terminal domains are absent: agonists, and opening "
+            "and closing of the gate, cannot be seen."
+        )
+    sentences += [*_data_limits(record), *_structure_limits(record)]
+    failed = [check["name"] for check in all_checks(record) if not check["passed"]]
+    if failed:
+        sentences.append(
+            f"{len(failed)} quality check{'s' * (len(failed) > 1)} failed, see the table of "
+            f"checks: {'; '.join(failed)}."
+        )
+    return tuple(sentences)
+
+
+def all_checks(record: RunRecord) -> tuple[Mapping, ...]:
+    """Gather the checks of the run and of its receptor in one form.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    checks : tuple of mapping
+        With name, value, limit, unit, passed, detail and stage; the same check of the same
+        receptor is given once.
+    """
+    found: dict[str, Mapping] = {}
+    for stage, checks in (("run", record.checks), ("receptor", record.receptor_checks)):
+        for check in checks:
+            row = {"unit": "", "detail": "", **check, "stage": stage}
+            row["passed"] = str(check["passed"]).lower() in ("true", "yes", "1", "y")
+            found.setdefault(check["name"], row)
+    return tuple(found.values())
+
+
+def checks_table(record: RunRecord) -> tuple[tuple[bool, tuple[str, ...]], ...]:
+    """Write the checks, the failed ones first.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    rows : tuple of (passed, cells)
+        Cells are name, value, limit, detail.
+    """
+    rows = [
+        (
+            bool(check["passed"]),
+            (
+                check["name"],
+                _with_unit(check["value"], check["unit"]),
+                _with_unit(check["limit"], check["unit"]),
+                check["detail"] or "",
+            ),
+        )
+        for check in all_checks(record)
+    ]
+    return tuple(sorted(rows, key=lambda row: row[0]))
+
+
+def estimates_table(record: RunRecord) -> Table:
+    """Write the estimates with their errors, or that there is not enough data for one.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    table : Table
+    """
+    rows = []
+    for row in record.tables["estimates"].to_pylist():
+        mean, error, unit = row["mean"], row["error"], row["unit"]
+        if unit == "nm":
+            mean, error, unit = _scaled(mean), _scaled(error), "Å"
+        effective = row["n_effective"]
+        rows.append(
+            (
+                row["name"].replace("_", " "),
+                estimate_text(mean, error),
+                unit or "",
+                str(row["n_frames"]),
+                f"{effective:.1f}" if _known(effective) else "unknown",
+                row["note"] or "",
+            )
+        )
+    return Table(
+        headings=("quantity", "mean ± error", "unit", "frames", "independent frames", "note"),
+        rows=tuple(rows),
+    )
+
+
+def estimate_text(mean: float | None, error: float | None) -> str:
+    """Write a mean with as many digits as its error allows.
+
+    Parameters
+    ----------
+    mean, error : float or None
+        nan or None where not known.
+
+    Returns
+    -------
+    text : str
+
+    Examples
+    --------
+    >>> estimate_text(9.8371, 0.2643), estimate_text(310.24, 1.9)
+    ('9.84 ± 0.26', '310.2 ± 1.9')
+    >>> estimate_text(9.8371, float("nan"))
+    '9.84, error: not enough data'
+    """
+    if not _known(mean):
+        return "not enough data"
+    if not _known(error):
+        return f"{mean:.3g}, error: not enough data"
+    digits = 2 if error <= 0 else max(0, 1 - math.floor(math.log10(error)))
+    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
+def contacts_table(record: RunRecord) -> Table:
+    """Write every typed contact with its numbers.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    table : Table
+        Most frequent first.
+    """
+    rows = sorted(record.tables["contacts"].to_pylist(), key=lambda row: -row["occupancy"])
+    return Table(
+        headings=(
+            "residue", "chain", "ring", "interaction", "share of time", "mean distance (Å)",
+            "closest (Å)", "side chain in the deposited structure",
+        ),
+        rows=tuple(
+            (
+                residue_label(row["subunit"], row["residue"], row["number"])
+                + status_mark(row["status"]),
+                row["chain"],
+                (row["ring"] or "").replace("_", " "),
+                row["type"],
+                estimate_text(row["occupancy"], row["occupancy_error"]),
+                _number(_scaled(row["mean_distance_nm"])),
+                _number(_scaled(row["min_distance_nm"])),
+                row["status"],
+            )
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def site_table(record: RunRecord) -> tuple[Table, int]:
+    """List the residues near the ligand that were not wholly seen in the deposited structure.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    table : Table
+        Nearest first.
+    n_near : int
+        All residues within `NEAR_SITE` of the ligand.
+    """
+    status = {(row["chain"], row["number"]): row["status"] for row in record.residues}
+    atoms, subunits = record.atoms, record.subunit_of_chain
+    heavy = [atom.GetIdx() for atom in record.ligand.GetAtoms() if atom.GetAtomicNum() > 1]
+    ligand = np.array(record.ligand.GetConformer().GetPositions())[heavy] / _ANGSTROM
+    away = np.linalg.norm(atoms.positions[:, None] - ligand[None], axis=-1).min(axis=1)
+    nearest: dict[tuple[str, int, str], float] = {}
+    for i in np.flatnonzero(away <= NEAR_SITE):
+        key = (str(atoms.chain[i]), int(atoms.number[i]), str(atoms.residue[i]))
+        nearest[key] = min(nearest.get(key, math.inf), float(away[i]))
+    rows = []
+    for (chain, number, residue), distance in sorted(nearest.items(), key=lambda item: item[1]):
+        what = status.get((chain, str(number)), "observed")
+        if what in _MARKS:
+            label = residue_label(subunits.get(chain, ""), residue, number)
+            rows.append((label + status_mark(what), chain, what, f"{distance * _ANGSTROM:.1f}"))
+    return Table(
+        headings=("residue", "chain", "what was rebuilt", "distance to the ligand (Å)"),
+        rows=tuple(rows),
+    ), len(nearest)
+
+
+def equilibration_tables(record: RunRecord) -> tuple[tuple[Table, ...], Mapping[str, str]]:
+    """Write the stages of the equilibration.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    tables : tuple of Table
+        One for each list of stages in equilibration.json.
+    values : mapping of str to str
+        The single values beside them.
+    """
+    content = record.equilibration
+    lists = content if isinstance(content, Mapping) else {"stages": content}
+    tables = tuple(
+        _table_of(value)
+        for value in lists.values()
+        if isinstance(value, Sequence) and value and all(isinstance(row, Mapping) for row in value)
+    )
+    flat = flatten({key: value for key, value in lists.items() if not isinstance(value, list)})
+    return tables, flat
+
+
+def ligand_facts(record: RunRecord) -> Mapping[str, str]:
+    """Describe the simulated molecule.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    facts : mapping of str to str
+    """
+    molecule = Chem.RemoveHs(record.ligand)
+    Chem.AssignStereochemistryFrom3D(molecule)
+    rdCIPLabeler.AssignCIPLabels(molecule)
+    labels = [
+        f"{atom.GetProp('_CIPCode')} at {atom.GetSymbol()}{atom.GetIdx() + 1}"
+        for atom in molecule.GetAtoms()
+        if atom.HasProp("_CIPCode")
+    ]
+    facts = {
+        "name": record.inputs["ligand"]["name"],
+        "formula": CalcMolFormula(record.ligand),
+        "SMILES": Chem.MolToSmiles(molecule),
+        "stereo centres (CIP)": ", ".join(labels) or "none",
+        "charge simulated": f"{Chem.GetFormalCharge(record.ligand):+d} e",
+    }
+    recorded = {**record.provenance.get("ligand", {}), **record.inputs["ligand"]}
+    if _known(recorded.get("population")):
+        at = f" at pH {recorded['ph']:g}" if _known(recorded.get("ph")) else ""
+        facts["share in this charge state"] = f"{100 * recorded['population']:.0f} %{at}"
+    else:
+        facts["share in this charge state"] = "not recorded in this run"
+    if _known(recorded.get("pka")):
+        facts["pKa"] = f"{recorded['pka']:g} {recorded.get('pka_source', '')}".strip()
+    return facts
+
+
+def draw_ligand(record: RunRecord) -> str:
+    """Draw the simulated molecule in the plane.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    svg : str
+        An SVG element without an XML header.
+    """
+    molecule = Chem.RemoveHs(record.ligand)
+    Chem.AssignStereochemistryFrom3D(molecule)
+    flat = rdMolDraw2D.PrepareMolForDrawing(Chem.Mol(molecule), kekulize=True)
+    drawing = rdMolDraw2D.MolDraw2DSVG(300, 240)
+    options = drawing.drawOptions()
+    options.addStereoAnnotation = True
+    options.clearBackground = False
+    options.useBWAtomPalette()
+    drawing.DrawMolecule(flat)
+    drawing.FinishDrawing()
+    return drawing.GetDrawingText().split("?>", 1)[-1].strip()
+
+
+def methods_with_references(record: RunRecord) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split the methods sentences into a text with numbers and a list of DOIs.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    sentences : tuple of str
+        Each DOI replaced by its number in brackets.
+    references : tuple of str
+        DOIs in order of first mention.
+    """
+    references: list[str] = []
+
+    def number(match: re.Match) -> str:
+        doi = match.group(1).rstrip(".)")
+        if doi not in references:
+            references.append(doi)
+        return f"[{references.index(doi) + 1}]" + match.group(1)[len(doi) :]
+
+    sentences = tuple(
+        re.sub(r"\((\[\d+\])\)", r"\1", _DOI.sub(number, str(sentence)))
+        for sentence in record.provenance.get("methods", ())
+    )
+    return sentences, tuple(references)
+
+
+def command(record: RunRecord) -> str:
+    """Write the command that makes this run again.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    command : str
+        The recorded one where the run folder has it.
+    """
+    if isinstance(record.provenance.get("command"), str):
+        return record.provenance["command"]
+    inputs = record.inputs
+    settings = inputs.get("simulation", {})
+    protocol = inputs.get("protocol", {}).get("name")
+    parts = [f"nmdasim run {_quoted(inputs['ligand']['name'])}"]
+    parts.append(f"--receptor {_quoted(inputs['receptor']['name'])}")
+    parts += [f"--protocol {_quoted(protocol)}"] if protocol else []
+    parts += [
+        f"--{key.replace('_', '-')} {settings[key]}"
+        for key in ("production_ns", "replica", "seed")
+        if key in settings
+    ]
+    return " ".join(parts) + f" -o {_quoted(record.folder.name)}"
+
+
+def flatten(content: Mapping, prefix: str = "") -> Mapping[str, str]:
+    """Write nested values as one level of readable names.
+
+    Parameters
+    ----------
+    content : mapping
+    prefix : str
+        Put before each name.
+
+    Returns
+    -------
+    values : mapping of str to str
+    """
+    flat: dict[str, str] = {}
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name} · "))
+        elif isinstance(value, list | tuple):
+            flat[quantity_title(name)] = ", ".join(_cell(item) for item in value)
+        else:
+            flat[quantity_title(name)] = _cell(value)
+    return flat
+
+
+def quantity_title(name: str) -> str:
+    """Turn a field name into words with its unit in brackets.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    title : str
+
+    Examples
+    --------
+    >>> quantity_title("mean_temperature_k"), quantity_title("wall_s"), quantity_title("ps")
+    ('mean temperature (K)', 'wall (s)', 'length (ps)')
+    """
+    stem, _, unit = name.rpartition("_")
+    for compound in ("_kj_mol", "_g_ml"):
+        if name.endswith(compound):
+            stem = name.removesuffix(compound)
+    if not stem and name in _UNITS:
+        return f"length ({_UNITS[name]})"
+    if stem and unit in _UNITS:
+        return f"{stem.replace('_', ' ')} ({_UNITS[unit]})"
+    return name.replace("_", " ")
+
+
+def length_text(ps: float) -> str:
+    """Write a length of time in the unit a reader expects.
+
+    Parameters
+    ----------
+    ps : float, ps
+
+    Returns
+    -------
+    text : str
+
+    Examples
+    --------
+    >>> length_text(50.0), length_text(2500.0)
+    ('50 ps', '2.5 ns')
+    """
+    return f"{ps:.4g} ps" if ps < 1000 else f"{ps / 1000:.4g} ns"
+
+
+def escape_json(text: str) -> str:
+    """Make JSON safe inside a script element.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    text : str
+        The same JSON without a character that could end the element.
+    """
+    return (
+        text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+        .replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    )  # fmt: skip
+
+
+def link_dois(references: Sequence[str]) -> tuple[str, ...]:
+    """Write DOIs as links to follow by hand.
+
+    Parameters
+    ----------
+    references : sequence of str
+
+    Returns
+    -------
+    links : tuple of str
+        HTML, escaped.
+    """
+    return tuple(
+        f'<a href="https://doi.org/{html.escape(doi, quote=True)}" rel="noreferrer">'
+        f"doi:{html.escape(doi)}</a>"
+        for doi in references
+    )
+
+
+def _is_cut_out(record: RunRecord) -> bool:
+    return record.inputs.get("protocol", {}).get("name", "vestibule") != "membrane"
+
+
+def _data_limits(record: RunRecord) -> list[str]:
+    rows = record.tables["estimates"].to_pylist()
+    without = [row["name"].replace("_", " ") for row in rows if not _known(row["error"])]
+    sentences = []
+    if without:
+        sentences.append(
+            f"{len(without)} of {len(rows)} means have no error bar because their frames are not "
+            f"independent enough ({', '.join(without)}): read them as a description of this run."
+        )
+    sentences.append(
+        "Errors are statistical, one standard deviation of the mean within this run. They do "
+        "not contain the error of the force field, of the starting structure or of the pose."
+    )
+    return sentences
+
+
+def _structure_limits(record: RunRecord) -> list[str]:
+    table, n_near = site_table(record)
+    resolution = record.source.get("resolution_angstrom") or record.source.get("resolution")
+    sentences = []
+    if table.rows:
+        seen_at = f" The deposited structure has {resolution} Å resolution." if resolution else ""
+        sentences.append(
+            f"{len(table.rows)} of the {n_near} residues within {NEAR_SITE * _ANGSTROM:.0f} Å of "
+            f"the ligand have atoms that were rebuilt, not seen (marked † and ‡).{seen_at}"
+        )
+    sentences.append(
+        f"One charge state was simulated ({Chem.GetFormalCharge(record.ligand):+d} e) with fixed "
+        "charges; it cannot gain or lose a proton."
+    )
+    return sentences
+
+
+def _table_of(rows: Sequence[Mapping]) -> Table:
+    keys = [
+        key
+        for key in dict.fromkeys(key for row in rows for key in row)
+        if not any(isinstance(row.get(key), list | dict) for row in rows)
+    ]
+    return Table(
+        headings=tuple(quantity_title(key) for key in keys),
+        rows=tuple(tuple(_cell(row.get(key)) for key in keys) for row in rows),
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float | None) -> str:
+    if not _known(value):
+        return "unknown"
+    return f"{value:,.0f}".replace(",", "\u202f") if abs(value) >= 1e5 else f"{value:.4g}"
+
+
+def _with_unit(value: object, unit: str | None) -> str:
+    try:
+        text = _number(float(str(value)))
+    except ValueError:
+        text = str(value)
+    return f"{text} {unit or ''}".strip()
+
+
+def _scaled(value: float | None) -> float | None:
+    return value * _ANGSTROM if value is not None else None
+
+
+def _known(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _quoted(text: str) -> str:
+    return text if re.fullmatch(r"[\w.+-]+", text) else "'" + text.replace("'", "'\\''") + "'"

@@ -1,0 +1,278 @@
+"""A small run folder with made-up numbers on a real structure, for the tests of the report.
+
+Nothing here is the result of a simulation: the numbers follow simple formulas so that a
+test can tell where each one must appear.
+"""
+
+import json
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rdkit import Chem
+
+from nmdasim.subunits import ring_of, subunits
+
+DATA = Path(__file__).parent / "data"
+LIGAND = DATA / "report_ligand.sdf"
+
+# chain, subunit, number, residue, type, occupancy, mean distance in nm
+CONTACTS = [
+    ("A", "GluN1", 644, "VAL", "hydrophobic", 0.82, 0.39),
+    ("C", "GluN1", 644, "VAL", "hydrophobic", 0.64, 0.40),
+    ("B", "GluN2B", 643, "LEU", "hydrophobic", 0.94, 0.38),
+    ("D", "GluN2B", 643, "LEU", "close contact", 0.30, 0.37),
+    ("D", "GluN2B", 647, "THR", "close contact", 0.48, 0.36),
+    ("D", "GluN2B", 615, "ASN", "hydrogen bond", 0.56, 0.30),
+    ("C", "GluN1", 616, "ASN", "hydrogen bond", 0.20, 0.31),
+    ("D", "GluN2B", 615, "ASN", "halogen", 0.12, 0.35),
+    ("A", "GluN1", 645, "ALA", "close contact", 0.10, 0.38),
+]
+N_FRAMES = 50
+
+
+def write_run(
+    folder: Path,
+    *,
+    receptor: Path,
+    ligand_name: str = "S-ketamine",
+    replica: int = 1,
+    shift_nm: float = 0.0,
+) -> Path:
+    """Write a run folder as the contract of the run folder describes it."""
+    rng = np.random.default_rng(replica)
+    (folder / "analysis").mkdir(parents=True)
+    (folder / "segments").mkdir()
+    (folder / "receptor.cif").write_bytes(receptor.read_bytes())
+    (folder / "ligand.sdf").write_bytes(LIGAND.read_bytes())
+    write_topology(folder / "topology.cif", receptor=receptor)
+    (folder / "run.toml").write_text(RUN_TOML.format(name=ligand_name, replica=replica))
+    dump(folder / "provenance.json", PROVENANCE)
+    dump(folder / "status.json", {"state": "analysed", "production_ps_done": 50.0})
+    dump(folder / "equilibration.json", EQUILIBRATION)
+    dump(folder / "segments" / "00000.json", SEGMENT)
+    dump(folder / "analysis" / "checks.json", CHECKS)
+    for name, table in tables(rng, shift_nm).items():
+        pq.write_table(pa.table(table), folder / "analysis" / f"{name}.parquet")
+    return folder
+
+
+def write_topology(path: Path, *, receptor: Path) -> None:
+    structure = gemmi.read_structure(str(receptor))
+    rows = [
+        (chain.name, residue.seqid.num)
+        for chain in structure[0]
+        for residue in chain
+        if not inside_pore(chain, residue)
+    ]
+    outside = set(rows)
+    for chain in structure[0]:
+        for i in reversed(range(len(chain))):
+            if (chain.name, chain[i].seqid.num) in outside:
+                del chain[i]
+    structure.setup_entities()
+    structure.make_mmcif_document().write_file(str(path))
+
+
+def inside_pore(chain: gemmi.Chain, residue: gemmi.Residue) -> bool:
+    subunit = "GluN1" if chain.name in "AC" else "GluN2B"
+    segments = subunits()[subunit].segments
+    return any(residue.seqid.num in segments[name] for name in ("m2", "m2_m3", "m3"))
+
+
+def dump(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content))
+
+
+def tables(rng: np.random.Generator, shift_nm: float) -> dict[str, dict]:
+    frame = np.arange(N_FRAMES)
+    noise = rng.normal(scale=0.02, size=(6, N_FRAMES)).cumsum(axis=1) * 0.5
+    frames = {
+        "frame": frame,
+        "time_ps": frame + 1.0,
+        "ligand_depth_nm": 0.88 + shift_nm + noise[0],
+        "ammonium_depth_nm": 0.70 + shift_nm + noise[1],
+        "ligand_offset_nm": np.abs(0.12 + noise[2]),
+        "ligand_tilt_deg": 55 + 200 * noise[3],
+        "ligand_rmsd_nm": np.abs(0.08 + noise[4]),
+        "radius_at_ligand_nm": 0.45 + noise[5],
+        "radius_past_ligand_nm": np.abs(0.06 + 0.3 * noise[5]),
+        "filled_share": np.clip(0.72 + noise[5], 0, 1),
+        "potential_kj_mol": -1.2e5 + rng.normal(scale=150, size=N_FRAMES),
+        "temperature_k": 310 + rng.normal(scale=2.5, size=N_FRAMES),
+    }
+    names = ("chain", "subunit", "number", "residue", "type", "occupancy", "mean_distance_nm")
+    contacts: dict[str, list] = dict(zip(names, map(list, zip(*CONTACTS, strict=True)), strict=True))
+    contacts["ring"] = [ring_of(row[1], row[2]) for row in CONTACTS]
+    contacts["status"] = ["side chain rebuilt" if row[0] == "D" else "observed" for row in CONTACTS]
+    contacts["occupancy_error"] = [0.04 if row[5] > 0.3 else np.nan for row in CONTACTS]
+    contacts["min_distance_nm"] = [row[6] - 0.04 for row in CONTACTS]
+    return {
+        "frames": frames,
+        "contacts": contacts,
+        "ring_contacts": ring_contacts(),
+        "contacts_by_frame": contacts_by_frame(rng),
+        "profile": profile(),
+        "estimates": estimates(frames),
+    }
+
+
+def ring_contacts() -> dict[str, list]:
+    folded: dict[tuple, float] = {}
+    for _, subunit, number, residue, kind, occupancy, _ in CONTACTS:
+        letter = {"VAL": "V", "LEU": "L", "THR": "T", "ASN": "N", "ALA": "A"}[residue]
+        key = (ring_of(subunit, number), f"{subunit} {letter}{number}", kind)
+        folded[key] = max(folded.get(key, 0.0), occupancy)
+    rings, labels, kinds = map(list, zip(*folded, strict=True))
+    return {
+        "ring": rings,
+        "residue": labels,
+        "type": kinds,
+        "occupancy": list(folded.values()),
+        "occupancy_error": [0.05] * len(folded),
+    }
+
+
+def contacts_by_frame(rng: np.random.Generator) -> dict[str, list]:
+    rows = [
+        (frame, chain, number, kind, distance)
+        for chain, _, number, _, kind, occupancy, distance in CONTACTS
+        for frame in np.flatnonzero(rng.random(N_FRAMES) < occupancy)
+    ]
+    names = ("frame", "chain", "number", "type", "distance_nm")
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def profile() -> dict[str, np.ndarray]:
+    z = np.linspace(-1.0, 3.5, 181)
+    radius = 0.15 + 0.42 * np.exp(-(((z - 0.75) / 0.45) ** 2)) + 0.35 * (z < -0.4) * (-z - 0.4)
+    radius = radius + 0.5 * np.clip(z - 2.7, 0, None)
+    filled = np.where(np.abs(z - 0.88) < 0.4, np.minimum(radius, 0.06 + np.abs(z - 0.88)), radius)
+    return {
+        "z_nm": z,
+        "radius_open_nm": radius,
+        "radius_open_error_nm": np.full_like(z, 0.012),
+        "radius_ligand_nm": filled,
+        "radius_ligand_error_nm": np.full_like(z, 0.010),
+        "radius_start_open_nm": radius * 1.05,
+        "radius_start_ligand_nm": filled * 1.05,
+    }
+
+
+def estimates(frames: dict[str, np.ndarray]) -> dict[str, list]:
+    units = {
+        "ligand_depth": "nm", "ammonium_depth": "nm", "ligand_offset": "nm",
+        "ligand_tilt": "deg", "ligand_rmsd": "nm", "radius_past_ligand": "nm",
+        "filled_share": "", "temperature": "K",
+    }  # fmt: skip
+    columns = {name: next(c for c in frames if c.startswith(name)) for name in units}
+    enough = {"temperature", "filled_share", "ligand_tilt"}
+    return {
+        "name": list(units),
+        "unit": list(units.values()),
+        "mean": [float(frames[columns[name]].mean()) for name in units],
+        "error": [
+            float(frames[columns[name]].std() / 4) if name in enough else np.nan for name in units
+        ],
+        "n_frames": [N_FRAMES] * len(units),
+        "n_effective": [16.0 if name in enough else 4.2 for name in units],
+        "note": ["" if name in enough else "not enough data" for name in units],
+    }
+
+
+RUN_TOML = """\
+[run]
+id = "0123456789abcdef"
+
+[ligand]
+name = "{name}"
+smiles = "C[NH2+][C@]1(c2ccccc2Cl)CCCCC1=O"
+charge = 1
+
+[receptor]
+name = "7eu8"
+sha256 = "aa11"
+
+[protocol]
+name = "vestibule"
+temperature_k = 310.0
+timestep_fs = 4.0
+ion_molar = 0.15
+
+[simulation]
+production_ns = 0.05
+seed = 7
+replica = {replica}
+"""
+PROVENANCE = {
+    "versions": {"nmdasim": "0.1.0", "openmm": "8.3.1", "python": "3.12.1"},
+    "platform": "CPU",
+    "host": "bench <a&b>",
+    "hashes": {"ligand.sdf": "ab" * 32},
+    "started": "2026-01-02T03:04:05Z",
+    "finished": "2026-01-02T03:09:05Z",
+    "methods": [
+        "The protein was described with ff14SB (doi:10.1021/acs.jctc.5b00255).",
+        "Long-range electrostatics used PME (doi:10.1063/1.470117).",
+        "The protein was described with TIP3P water (doi:10.1063/1.445869).",
+    ],
+}
+EQUILIBRATION = {
+    "minimisation": {"energy_before_kj_mol": 3.1e6, "energy_after_kj_mol": -1.3e5},
+    "stages": [
+        {
+            "name": "heat",
+            "ps": 5.0,
+            "temperature_k": 296.1,
+            "potential_kj_mol": -1.21e5,
+            "density_g_ml": 1.01,
+            "wall_s": 11.2,
+        },
+        {
+            "name": "release",
+            "ps": 10.0,
+            "temperature_k": 309.7,
+            "potential_kj_mol": -1.2e5,
+            "density_g_ml": 1.02,
+            "wall_s": 22.4,
+        },
+    ],
+}
+SEGMENT = {
+    "index": 0,
+    "first_frame": 0,
+    "n_frames": N_FRAMES,
+    "timestep_ps": 0.004,
+    "frame_interval_ps": 1.0,
+    "wall_s": 170.0,
+    "ns_per_day": 25.4,
+    "platform": "CPU",
+}
+CHECKS = [
+    {
+        "name": "mean temperature off the target",
+        "value": 0.4,
+        "limit": 5.0,
+        "passed": True,
+        "unit": "K",
+        "detail": "",
+    },
+    {
+        "name": "ligand in the vestibule",
+        "value": 1.0,
+        "limit": 0.9,
+        "passed": True,
+        "unit": "",
+        "detail": "share of frames",
+    },
+    {
+        "name": "closest <heavy> atoms",
+        "value": 0.21,
+        "limit": 0.28,
+        "passed": False,
+        "unit": "nm",
+        "detail": "LEU 643 & ligand",
+    },
+]
