@@ -4,6 +4,7 @@ Plain geometry of points and spheres, used by both halves of nmdasim. Lengths ar
 Levels and profiles are meant in the pore frame, whose z axis runs along the pore.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -46,6 +47,9 @@ _SEEN_NM = 0.35
 _SHELL_NM = 0.15
 _TRUST_NM = 0.05
 _TOLERANCE_NM = 1e-5
+# Frames that climb together, and where the rows of a table are padded to.
+_BLOCK = 16
+_FAR_NM = 1e3
 _MAX_STEPS = 60
 _MAX_ROUNDS = 8
 _MAX_PIVOTS = 30
@@ -86,6 +90,14 @@ class PoreProfile:
             array = np.array(getattr(self, name), dtype=np.float64)
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Wall:
+    atoms: NDArray[np.float64]
+    """Heavy atoms that may touch a sphere, shape (n_atoms, 3), nm."""
+    radii: NDArray[np.float64]
+    """Their radii, shape (n_atoms,), nm."""
 
 
 def _read_only(values: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
@@ -330,10 +342,13 @@ def radius_profile(
     heavy = np.isfinite(sizes)
     centre = np.empty((len(frames), len(heights), 2))
     radius = np.empty(centre.shape[:2])
-    for index, atoms in enumerate(frames[:, heavy]):
-        atoms, near = _near_the_pore(atoms, sizes[heavy], heights, reach)
-        seeds = _search(atoms, near, heights, reach)
-        centre[index], radius[index] = _climb_all(seeds, atoms, near, heights, reach)
+    for first in range(0, len(frames), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        walls = [
+            _near_the_pore(atoms, sizes[heavy], heights, reach) for atoms in frames[block, heavy]
+        ]
+        seeds = [_search(wall, heights, reach) for wall in walls]
+        centre[block], radius[block] = _climb_all(np.array(seeds), walls, heights, reach)
     return PoreProfile(levels=heights, radius=_with_walls(radius), centre=centre)
 
 
@@ -392,10 +407,10 @@ def radius_profile_past(
         # Some levels on either side lead the search into the gap beside the blocker.
         at = levels[around]
         stretch = (levels > at[0] - 3 * _STEP_NM) & (levels < at[-1] + 3 * _STEP_NM)
-        part, near = _near_the_pore(atoms, walls, levels[stretch], reach)
-        seeds = _search(part, near, levels[stretch], reach)[around[stretch]]
-        centre[index, around], found = _climb_all(seeds, part, near, at, reach)
-        radius[index, around] = _with_walls(found)
+        wall = _near_the_pore(atoms, walls, levels[stretch], reach)
+        seeds = _search(wall, levels[stretch], reach)[around[stretch]]
+        tops, found = _climb_all(seeds[None], [wall], at, reach)
+        centre[index, around], radius[index, around] = tops[0], _with_walls(found[0])
     return PoreProfile(levels=levels, radius=radius, centre=centre)
 
 
@@ -442,8 +457,8 @@ def _near_the_pore(
     radii: NDArray[np.float64],
     levels: NDArray[np.float64],
     reach: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Atoms, and their radii, that a sphere within reach could touch."""
+) -> _Wall:
+    """Pick the atoms that a sphere within reach could touch."""
     margin = MAX_RADIUS_NM + radii.max(initial=0.0)
     near = (
         (np.abs(atoms[:, 0]) < reach + margin)
@@ -456,7 +471,7 @@ def _near_the_pore(
             f"no atom lies within {reach + margin:.1f} nm of the axis between z = {levels[0]:g} "
             f"and {levels[-1]:g} nm; move the coordinates into the pore frame first"
         )
-    return atoms[near], radii[near]
+    return _Wall(atoms=atoms[near], radii=radii[near])
 
 
 @lru_cache(maxsize=8)
@@ -474,17 +489,12 @@ def _grid(reach: float) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[
     return points, steps, cost
 
 
-def _search(
-    atoms: NDArray[np.float64],
-    radii: NDArray[np.float64],
-    levels: NDArray[np.float64],
-    reach: float,
-) -> NDArray[np.float64]:
+def _search(wall: _Wall, levels: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
     """Find the cheapest path through the levels; its x and y at each, (n_levels, 2)."""
     n_coarse = max(2, int(np.ceil((levels[-1] - levels[0]) / _STEP_NM)) + 1)
     coarse = np.linspace(levels[0], levels[-1], n_coarse)
     points, steps, sideways = _grid(reach)
-    room = _clearance_on_grid(points, coarse, atoms, radii, _SEEN_NM)
+    room = _clearance_on_grid(points, coarse, wall, _SEEN_NM)
     price = np.exp(-room / _SOFTNESS_NM) + _OFF_AXIS_COST * (points**2).sum(axis=1) / reach**2
     total = price[0]
     came_from = np.empty((n_coarse, len(points)), dtype=np.intp)
@@ -505,8 +515,7 @@ def _search(
 def _clearance_on_grid(
     points: NDArray[np.float64],
     heights: NDArray[np.float64],
-    atoms: NDArray[np.float64],
-    radii: NDArray[np.float64],
+    wall: _Wall,
     limit: float,
 ) -> NDArray[np.float64]:
     """Clearance of each point at each height, (n_heights, n_points), at most `limit`."""
@@ -514,9 +523,10 @@ def _clearance_on_grid(
     extent = np.abs(points).max()
     plane = np.column_stack([points, np.ones(len(points))]).astype(np.float32)
     square = (points**2).sum(axis=1)
-    for size in np.unique(radii):
+    for size in np.unique(wall.radii):
         seen = limit + size
-        mine = atoms[(radii == size) & (np.abs(atoms[:, :2]) < extent + seen).all(axis=1)]
+        mine = wall.atoms[wall.radii == size]
+        mine = mine[(np.abs(mine[:, :2]) < extent + seen).all(axis=1)]
         if not len(mine):
             continue
         slabs, present = _slabs(mine[:, 2], heights, seen)
@@ -544,24 +554,28 @@ def _slabs(
 
 def _climb_all(
     seeds: NDArray[np.float64],
-    atoms: NDArray[np.float64],
-    radii: NDArray[np.float64],
+    walls: Sequence[_Wall],
     levels: NDArray[np.float64],
     reach: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Climb from the seeds, then let each level take over a neighbour's better top."""
-    centres, radius = _climb(seeds, atoms, radii, levels, reach)
+    """Climb from the seeds, then let each level take over a neighbour's better top.
+
+    seeds (n_frames, n_levels, 2); returns the tops' centres and radii.
+    """
+    every = np.indices(seeds.shape[:2]).reshape(2, -1)
+    tops, sizes = _climb(seeds.reshape(-1, 2), walls, *every, levels, reach)
+    centres, radius = tops.reshape(seeds.shape), sizes.reshape(seeds.shape[:2])
     for _ in range(_MAX_ROUNDS):
         improved = False
         for shift in (1, -1):
-            to = np.arange(len(levels))[max(shift, 0) : len(levels) + min(shift, 0)]
-            apart = np.linalg.norm(centres[to - shift] - centres[to], axis=1)
-            to = to[apart > 0.5 * _TRUST_NM]
-            if not len(to):
-                continue
-            found, size = _climb(centres[to - shift], atoms, radii, levels[to], reach)
-            better = size > radius[to] + 10 * _TOLERANCE_NM
-            centres[to[better]], radius[to[better]] = found[better], size[better]
+            neighbour = np.roll(centres, shift, axis=1)
+            apart = np.linalg.norm(neighbour - centres, axis=2)
+            apart[:, 0 if shift > 0 else -1] = 0.0
+            frame, level = np.nonzero(apart > 0.5 * _TRUST_NM)
+            found, size = _climb(neighbour[frame, level], walls, frame, level, levels, reach)
+            better = size > radius[frame, level] + 10 * _TOLERANCE_NM
+            at = frame[better], level[better]
+            centres[at], radius[at] = found[better], size[better]
             improved |= bool(better.any())
         if not improved:
             break
@@ -570,8 +584,9 @@ def _climb_all(
 
 def _climb(
     seeds: NDArray[np.float64],
-    atoms: NDArray[np.float64],
-    radii: NDArray[np.float64],
+    walls: Sequence[_Wall],
+    frame: NDArray[np.intp],
+    level: NDArray[np.intp],
     levels: NDArray[np.float64],
     reach: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -582,33 +597,46 @@ def _climb(
     """
     centres = seeds.copy()
     radius = np.empty(len(seeds))
-    open_ = np.arange(len(seeds))
+    active = np.arange(len(seeds))
     for _ in range(_MAX_ROUNDS):
-        near = _nearest(centres[open_], atoms, radii, levels[open_])
-        centres[open_], radius[open_], done = _climb_among(
-            centres[open_], levels[open_], atoms[near], radii[near], reach
-        )
-        open_ = open_[~done]
-        if not len(open_):
+        if not len(active):
             break
+        here, heights = centres[active], levels[level[active]]
+        atoms, radii = _nearest(here, heights, walls, frame[active])
+        centres[active], radius[active], done = _climb_among(here, heights, atoms, radii, reach)
+        active = active[~done]
     return centres, radius
 
 
 def _nearest(
     centres: NDArray[np.float64],
-    atoms: NDArray[np.float64],
-    radii: NDArray[np.float64],
-    levels: NDArray[np.float64],
-) -> NDArray[np.intp]:
-    """Index all atoms less than `_SHELL_NM` farther than the nearest, (n_levels, n_near)."""
-    room = (centres[:, :1] - atoms[:, 0]) ** 2
-    room += (centres[:, 1:] - atoms[:, 1]) ** 2
-    room += (levels[:, None] - atoms[:, 2]) ** 2
-    np.sqrt(room, out=room)
-    room -= radii
-    limit = room.min(axis=1, keepdims=True) + _SHELL_NM
-    n_near = int((room < limit).sum(axis=1).max())
-    return np.argpartition(room, n_near - 1, axis=1)[:, :n_near]
+    heights: NDArray[np.float64],
+    walls: Sequence[_Wall],
+    frame: NDArray[np.intp],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gather for each centre all atoms less than `_SHELL_NM` farther than the nearest.
+
+    Returns coordinates (n_centres, n_near, 3) and radii (n_centres, n_near).
+    """
+    picked = []
+    for number in np.unique(frame):
+        mine, wall = frame == number, walls[number]
+        room = (centres[mine, :1] - wall.atoms[:, 0]) ** 2
+        room += (centres[mine, 1:] - wall.atoms[:, 1]) ** 2
+        room += (heights[mine, None] - wall.atoms[:, 2]) ** 2
+        np.sqrt(room, out=room)
+        room -= wall.radii
+        limit = room.min(axis=1, keepdims=True) + _SHELL_NM
+        row, atom = np.nonzero(room < limit)
+        picked.append((np.flatnonzero(mine)[row], wall.atoms[atom], wall.radii[atom]))
+    # Rows rise: the rows of a frame are neighbours and frames come in order.
+    row, near, sizes = (np.concatenate(parts) for parts in zip(*picked, strict=True))
+    count = np.bincount(row, minlength=len(centres))
+    column = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    atoms = np.full((len(centres), count.max(), 3), _FAR_NM)
+    radii = np.zeros(atoms.shape[:2])
+    atoms[row, column], radii[row, column] = near, sizes
+    return atoms, radii
 
 
 def _climb_among(
@@ -780,7 +808,8 @@ def cross_section(
     origin = np.array([*np.asarray(centre, dtype=np.float64), 0.0])
 
     def room_left_by(atoms: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
-        room = _clearance_on_grid(points, np.array([level]), atoms - origin, own, 2 * PROBE_NM)
+        wall = _Wall(atoms=atoms - origin, radii=own)
+        room = _clearance_on_grid(points, np.array([level]), wall, 2 * PROBE_NM)
         return room[0].reshape(side.size, side.size)
 
     room = room_left_by(frames[0, heavy], sizes[heavy])
