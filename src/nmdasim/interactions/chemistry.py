@@ -164,6 +164,7 @@ def interaction_sites(
         types=INTERACTION_TYPES if explicit else INTERACTION_TYPES[1:],
         thresholds=thresholds,
         n_atoms=topology.n_atoms,
+        anchors=_indices([_anchor(residue, members) for residue, members in groups]),
         ligand=ligand_side,
         protein=protein_side,
     )
@@ -220,6 +221,13 @@ def _standard_atom(residue: str, name: str) -> str:
     if residue == "ILE" and name == "CD":
         return "CD1"
     return _OTHER_ATOMS.get(name, name) if residue in ONE_LETTER else name
+
+
+def _anchor(residue: md.core.topology.Residue, members: Sequence[md.core.topology.Atom]) -> int:
+    """CA of an amino acid; -1 for residues of any other size."""
+    if _standard_name(residue.name) not in _BONDS:
+        return -1
+    return next((atom.index for atom in members if atom.name == "CA"), -1)
 
 
 class _Builder:

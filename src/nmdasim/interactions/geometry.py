@@ -24,6 +24,8 @@ _TYPE = {name: place for place, name in enumerate(INTERACTION_TYPES)}
 
 # Frames that are measured at once: their pair distances stay in the processor's cache.
 _BLOCK = 32
+# No heavy atom of an amino acid is farther from its CA: 0.75 nm in a stretched arginine.
+_RESIDUE_NM = 1.0
 # Two rings of 0.14 nm radius can be this much farther apart atom to atom than centre to centre.
 _GROUP_MARGIN_NM = 0.15
 
@@ -216,19 +218,20 @@ def _near(xyz: _Frames, sites: InteractionSites) -> _Near:
     small = xyz[:, ligand.heavy]
     centre = small.mean(axis=1, keepdims=True)
     small = small - centre
-    reach = _reach(sites.thresholds)
-    radius = np.sqrt((small**2).sum(axis=-1).max(axis=1))
-    large = xyz[:, protein.heavy] - centre
-    from_centre = np.einsum("fai,fai->fa", large, large)
-    close = (from_centre <= ((radius + reach) ** 2)[:, None]).any(axis=0)
-    mask = np.zeros(len(sites.residues), dtype=bool)
-    mask[protein.owner[close]] = True
+    reach = _reach(sites.thresholds) + np.sqrt((small**2).sum(axis=-1).max(axis=1))
+    mask = _screened(xyz, sites, centre, reach + np.float32(_RESIDUE_NM))
     rows = np.flatnonzero(mask[protein.owner])
+    large = xyz[:, protein.heavy[rows]] - centre
+    from_centre = np.einsum("fai,fai->fa", large, large)
+    mask[:] = False
+    mask[protein.owner[rows[(from_centre <= (reach**2)[:, None]).any(axis=0)]]] = True
+    kept = mask[protein.owner[rows]]
+    rows, large, from_centre = rows[kept], large[:, kept], from_centre[:, kept]
     residues = np.flatnonzero(mask)
     # Both sides are relative to the ligand's centre, so that the squares stay small and
     # float32 keeps distances to 1e-6 nm.
-    squared = np.matmul(small * np.float32(-2.0), large[:, rows].transpose(0, 2, 1))
-    squared += from_centre[:, None, rows]
+    squared = np.matmul(small * np.float32(-2.0), large.transpose(0, 2, 1))
+    squared += from_centre[:, None]
     squared += (small**2).sum(axis=-1)[:, :, None]
     np.maximum(squared, 0.0, out=squared)
     return _Near(
@@ -240,6 +243,17 @@ def _near(xyz: _Frames, sites: InteractionSites) -> _Near:
         place=_inverse(residues, len(sites.residues)),
         best=np.full((len(xyz), len(residues), len(INTERACTION_TYPES)), np.inf, np.float32),
     )
+
+
+def _screened(
+    xyz: _Frames, sites: InteractionSites, centre: _Frames, within: _Frames
+) -> NDArray[np.bool_]:
+    """Tell which residues may be near, by one atom of each; shape (n_residues,)."""
+    mask = np.ones(len(sites.residues), dtype=bool)
+    known = np.flatnonzero(sites.anchors >= 0)
+    line = xyz[:, sites.anchors[known]] - centre
+    mask[known] = (np.einsum("fai,fai->fa", line, line) <= (within**2)[:, None]).any(axis=0)
+    return mask
 
 
 def _reach(thresholds: InteractionThresholds) -> float:
@@ -382,24 +396,42 @@ def _within(angle: NDArray[np.float64], limits: tuple[float, float]) -> NDArray[
 
 
 def _kept(groups: Sequence[Indices], owner: Indices, near: _Near) -> list[tuple[int, Indices]]:
-    """Groups of the protein whose residue is near, with the place of that residue."""
+    """Pick the groups of the protein whose residue is near, with the place of that residue."""
     places = ((int(near.place[owner[group[0]]]), group) for group in groups)
     return [(place, group) for place, group in places if place >= 0]
 
 
 def _centres(xyz: _Frames, groups: Sequence[Indices]) -> NDArray[np.float64]:
-    """Centroid of each group, shape (n_groups, n_block, 3), nm."""
-    return np.stack([xyz[:, group].astype(np.float64).mean(axis=1) for group in groups])
+    """Average each group, shape (n_groups, n_block, 3), nm."""
+    sizes = np.array([len(group) for group in groups])
+    starts = np.cumsum(sizes) - sizes
+    sums = np.add.reduceat(xyz[:, np.concatenate(groups)].astype(np.float64), starts, axis=1)
+    return (sums / sizes[:, None]).transpose(1, 0, 2)
 
 
-def _normals(xyz: _Frames, rings: Sequence[Indices]) -> NDArray[np.float64]:
-    """Normal of each ring from all its bonds, shape (n_rings, n_block, 3), not of unit length."""
-    normals = []
-    for ring in rings:
-        spokes = xyz[:, ring].astype(np.float64)
-        spokes -= spokes.mean(axis=1, keepdims=True)
-        normals.append(np.cross(spokes, np.roll(spokes, -1, axis=1)).sum(axis=1))
-    return np.stack(normals)
+def _rings_of(
+    xyz: _Frames, rings: Sequence[Indices]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Find centres and unit normals of rings, shape (n_rings, n_block, 3) each.
+
+    The normal is that of the area vector over all atoms, steadier than that of two of them.
+    """
+    centres = _centres(xyz, rings)
+    sizes = np.array([len(ring) for ring in rings])
+    starts = np.cumsum(sizes) - sizes
+    here = np.concatenate(rings)
+    following = np.concatenate([np.roll(ring, -1) for ring in rings])
+    middle = np.repeat(centres.transpose(1, 0, 2), sizes, axis=1)
+    spokes = xyz[:, here] - middle
+    areas = np.add.reduceat(_cross(spokes, xyz[:, following] - middle), starts, axis=1)
+    normals = areas / np.linalg.norm(areas, axis=-1, keepdims=True)
+    return centres, normals.transpose(1, 0, 2)
+
+
+def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply vectors on the last axis; numpy's own is slow on many short arrays."""
+    (ax, ay, az), (bx, by, bz) = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
 
 def _salt_bridges(
@@ -452,14 +484,6 @@ def _ring_contacts(near: _Near, sites: InteractionSites, owner: Indices) -> None
         _keep_groups(near, "pi-stacking", distance, held, rings)
 
 
-def _rings_of(
-    xyz: _Frames, rings: Sequence[Indices]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres and unit normals of rings, shape (n_rings, n_block, 3) each."""
-    normals = _normals(xyz, rings)
-    return _centres(xyz, rings), normals / np.linalg.norm(normals, axis=-1, keepdims=True)
-
-
 def _cation_pi(
     charges: NDArray[np.float64],
     centres: NDArray[np.float64],
@@ -479,9 +503,7 @@ def _cation_pi(
 def _tilt_and_offset(
     line: NDArray[np.float64], normal: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Angle in degrees (0 to 90) between line and unit normal, and length of the line's part
-    in the plane, nm.
-    """
+    """Split a line by a unit normal: their angle, 0 to 90 degrees, and the in-plane part, nm."""
     along = np.abs((line * normal).sum(axis=-1))
     squared = (line * line).sum(axis=-1)
     offset = np.sqrt(np.maximum(squared - along**2, 0.0))
@@ -529,12 +551,12 @@ def _meeting_line(
 
     The point on the meeting line is the one nearest to the first ring's centre.
     """
-    direction = np.cross(normal, other_normal)
+    direction = _cross(normal, other_normal)
     squared = (direction * direction).sum(axis=-1)
     parallel = squared < 1e-12
     height = ((other_centre - centre) * other_normal).sum(axis=-1)
     # Within the first plane, move from its centre towards the second plane.
-    step = np.cross(direction, normal)
+    step = _cross(direction, normal)
     scale = np.where(parallel, 0.0, height / np.where(parallel, 1.0, squared))
     point = centre + scale[..., None] * step
     to_first = np.linalg.norm(point - centre, axis=-1)

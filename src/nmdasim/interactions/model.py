@@ -183,6 +183,8 @@ class InteractionSites:
     """When a geometry counts."""
     n_atoms: int
     """Atoms of the topology."""
+    anchors: Indices
+    """CA of each residue, shape (n_residues,); -1 where the residue's size is not known."""
     ligand: Chemistry
     """Typed atoms of the ligand."""
     protein: Chemistry

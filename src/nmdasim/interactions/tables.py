@@ -81,14 +81,14 @@ def ring_occupancies(
         residue = interactions.residues[place]
         subunit = subunit_of.get(residue.chain)
         if subunit is not None:
-            key = (subunit, residue.number, residue.name, kind)
+            key = (subunit, residue.number, _letter(residue.name), kind)
             copies.setdefault(key, []).append((place, frames))
     result = []
-    for (subunit, number, name, kind), members in sorted(copies.items()):
+    for (subunit, number, letter, kind), members in sorted(copies.items()):
         occupied = np.zeros(interactions.n_frames, dtype=bool)
         for _, frames in members:
             occupied[frames] = True
-        label = f"{subunit} {_letter(name)}{number}"
+        label = f"{subunit} {letter}{number}"
         result.append(
             RingOccupancy(
                 ring=_ring(subunit, number),
