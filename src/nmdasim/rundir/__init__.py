@@ -9,6 +9,7 @@ knows a force field or a trajectory format.
 from nmdasim.rundir.files import (
     ANALYSIS,
     BUILT,
+    BUILT_STATE,
     EQUILIBRATION,
     LIGAND,
     LOCK,
@@ -52,6 +53,7 @@ from nmdasim.rundir.lock import HEARTBEAT_S, STALE_S, RunLock, lock_run
 from nmdasim.rundir.segments import (
     N_RESTART_FILES,
     Segment,
+    has_recorded_size,
     is_intact,
     prune_restart_files,
     read_segments,
@@ -62,6 +64,7 @@ from nmdasim.rundir.segments import (
 __all__ = [
     "ANALYSIS",
     "BUILT",
+    "BUILT_STATE",
     "EQUILIBRATION",
     "EXIT_RESUMABLE",
     "HEARTBEAT_S",
@@ -87,6 +90,7 @@ __all__ = [
     "create_run_folder",
     "flush_folder",
     "format_toml",
+    "has_recorded_size",
     "input_differences",
     "is_built",
     "is_intact",

@@ -19,6 +19,7 @@ RECEPTOR = "receptor.cif"
 LIGAND = "ligand.sdf"
 TOPOLOGY = "topology.cif"
 SYSTEM = "system.xml.gz"
+BUILT_STATE = "equilibration/00.state.xml.gz"
 START = "start.state.xml.gz"
 EQUILIBRATION = "equilibration.json"
 SEGMENTS = "segments"
@@ -27,7 +28,7 @@ REPORT = "report.html"
 STATUS = "status.json"
 LOCK = "run.lock"
 
-BUILT = (RECEPTOR, LIGAND, TOPOLOGY, SYSTEM)
+BUILT = (RECEPTOR, LIGAND, TOPOLOGY, SYSTEM, BUILT_STATE)
 """Files that make a run ready to simulate; their hashes are in `PROVENANCE`."""
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -110,6 +110,12 @@ def is_intact(segment: Segment, suffix: str = "xtc") -> bool:
     return path.exists() and sha256_of(path) == recorded
 
 
+def has_recorded_size(segment: Segment) -> bool:
+    """Say whether the trajectory file of a segment has the size it was committed with."""
+    path = segment.trajectory
+    return path.exists() and path.stat().st_size == segment.manifest["xtc_bytes"]
+
+
 def set_aside_segments(folder: Path, first: int) -> Path:
     """Take segments out of the trajectory without deleting them.
 

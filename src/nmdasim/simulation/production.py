@@ -1,0 +1,345 @@
+"""Production in immutable segments that are committed by renaming their manifest last."""
+
+import contextlib
+import hashlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import openmm
+from openmm import app
+
+from nmdasim.errors import RunStorageError
+from nmdasim.rundir import (
+    N_RESTART_FILES,
+    START,
+    RunStatus,
+    Segment,
+    commit_file,
+    has_recorded_size,
+    is_intact,
+    prune_restart_files,
+    read_segments,
+    segment_file,
+    set_aside_segments,
+    sha256_of,
+    storage_error,
+    write_atomic,
+    write_json,
+    write_status,
+)
+from nmdasim.simulation.dynamics import (
+    Job,
+    advance,
+    apply_state,
+    check_finite,
+    degrees_of_freedom,
+    full_state,
+    make_context,
+    pack_xml,
+    positions_nm,
+    potential_kj_mol,
+    set_restraint,
+    temperature_k,
+    unpack_xml,
+    volume_nm3,
+)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Series:
+    """Frames of the segment in progress, and the restart data of the newest of them."""
+
+    time_ps: list[float] = field(default_factory=list)
+    potential_kj_mol: list[float] = field(default_factory=list)
+    temperature_k: list[float] = field(default_factory=list)
+    volume_nm3: list[float] = field(default_factory=list)
+    state: openmm.State | None = None
+    checkpoint: bytes = b""
+    wall_s: float = 0.0
+
+
+def produce(job: Job) -> RunStatus:
+    """Run production from the last committed frame to the end, or until asked to stop.
+
+    Parameters
+    ----------
+    job : Job
+        The start of the simulation.
+
+    Returns
+    -------
+    RunStatus
+        ``finished``, or ``interrupted`` with the committed length.
+
+    Raises
+    ------
+    SimulationError
+        If the energy is not a number.
+    RunStorageError
+        If the disk is full or the committed data are damaged beyond the kept restart files.
+
+    Notes
+    -----
+    When somebody asks to stop, the frames so far are committed as a short segment; the
+    steps since the last frame are dropped and taken again by the next start.
+    """
+    plan = job.plan
+    context, segments = resume(job)
+    index = len(segments)
+    n_done = sum(segment.n_frames for segment in segments)
+    _record(job, "running", n_done)
+    total_ps = plan.n_frames * plan.frame_ps
+    with job.display.stage("production", total_ps=total_ps, done_ps=n_done * plan.frame_ps):
+        while n_done < plan.n_frames and not job.stop.requested:
+            n_frames = min(plan.segment_frames, plan.n_frames - n_done)
+            n_new = _produce_segment(job, context, index, first_frame=n_done, n_frames=n_frames)
+            n_done, index = n_done + n_new, index + 1
+            if n_new:
+                _record(job, "running", n_done)
+    if n_done < plan.n_frames:
+        return _record(job, "interrupted", n_done, f"stopped by {job.stop.requested}")
+    return _record(job, "finished", n_done)
+
+
+def _record(job: Job, state: str, n_frames: int, reason: str = "") -> RunStatus:
+    plan = job.plan
+    status = RunStatus(
+        state=state,
+        reason=reason,
+        production_ps_done=n_frames * plan.frame_ps,
+        production_ps_asked=plan.n_frames * plan.frame_ps,
+    )
+    return write_status(job.folder, status)
+
+
+# --- one segment -----------------------------------------------------------------------
+
+
+def _produce_segment(
+    job: Job, context: openmm.Context, index: int, *, first_frame: int, n_frames: int
+) -> int:
+    """Run and commit one segment; return its number of frames, 0 if none was finished."""
+    path = segment_file(job.folder, index, "xtc")
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.unlink(missing_ok=True)
+    try:
+        series = _run_frames(job, context, partial, first_frame=first_frame, n_frames=n_frames)
+        if series.time_ps:
+            _commit(job, series, partial, index=index, first_frame=first_frame)
+            context.loadCheckpoint(series.checkpoint)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return len(series.time_ps)
+
+
+def _run_frames(
+    job: Job, context: openmm.Context, partial: Path, *, first_frame: int, n_frames: int
+) -> _Series:
+    plan, series = job.plan, _Series()
+    n_degrees = degrees_of_freedom(context.getSystem())
+    # The step field counts frames: OpenMM rewrites the file when it passes 2^31.
+    writer = app.XTCFile(
+        str(partial), _bare_topology(context), plan.frame_ps, firstStep=first_frame + 1
+    )
+    for frame in range(first_frame, first_frame + n_frames):
+
+        def report(done: int, frame: int = frame) -> None:
+            job.display.update(frame * plan.frame_ps + done * plan.timestep_ps)
+
+        before = time.perf_counter()
+        n_steps = advance(job, context, plan.frame_steps, report=report)
+        if n_steps < plan.frame_steps:
+            break
+        state = full_state(context)
+        potential = potential_kj_mol(state)
+        check_finite(potential, what="the potential energy", step=context.getStepCount())
+        _write_frame(writer, state, partial)
+        series.time_ps.append((frame + 1) * plan.frame_ps)
+        series.potential_kj_mol.append(potential)
+        series.temperature_k.append(temperature_k(state, n_degrees))
+        series.volume_nm3.append(volume_nm3(state))
+        series.state, series.checkpoint = state, context.createCheckpoint()
+        series.wall_s += time.perf_counter() - before
+    return series
+
+
+def _bare_topology(context: openmm.Context) -> app.Topology:
+    """Make what XTCFile asks of a topology: the number of atoms and that a box exists."""
+    topology = app.Topology()
+    residue = topology.addResidue("ALL", topology.addChain())
+    for _ in range(context.getSystem().getNumParticles()):
+        topology.addAtom("X", None, residue)
+    topology.setPeriodicBoxVectors(context.getSystem().getDefaultPeriodicBoxVectors())
+    return topology
+
+
+def _write_frame(writer: app.XTCFile, state: openmm.State, path: Path) -> None:
+    box = state.getPeriodicBoxVectors()
+    try:
+        writer.writeModel(positions_nm(state), periodicBoxVectors=box)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    except RuntimeError as error:
+        # OpenMM's writer does not pass the system's reason on.
+        raise storage_error(path, "a frame did not fit, the disk or quota is probably full") from (
+            error
+        )
+
+
+def _commit(job: Job, series: _Series, partial: Path, *, index: int, first_frame: int) -> None:
+    """Put the files of a segment into place, the manifest last."""
+    assert series.state is not None
+    job.lock.confirm()
+    paths = {suffix: segment_file(job.folder, index, suffix) for suffix in ("xtc", "chk")}
+    portable = segment_file(job.folder, index, "state.xml.gz")
+    packed = pack_xml(series.state)
+    commit_file(partial, paths["xtc"])
+    write_atomic(paths["chk"], series.checkpoint)
+    write_atomic(portable, packed)
+    manifest = _manifest(job, series, index=index, first_frame=first_frame) | {
+        "xtc_bytes": paths["xtc"].stat().st_size,
+        "sha256": {
+            "xtc": sha256_of(paths["xtc"]),
+            "chk": hashlib.sha256(series.checkpoint).hexdigest(),
+            "state": hashlib.sha256(packed).hexdigest(),
+        },
+    }
+    write_json(segment_file(job.folder, index, "json"), manifest)
+    prune_restart_files(job.folder, index)
+
+
+def _manifest(job: Job, series: _Series, *, index: int, first_frame: int) -> dict[str, Any]:
+    plan, n_frames = job.plan, len(series.time_ps)
+    return {
+        "index": index,
+        "first_frame": first_frame,
+        "n_frames": n_frames,
+        "first_step": first_frame * plan.frame_steps,
+        "last_step": (first_frame + n_frames) * plan.frame_steps,
+        "timestep_ps": plan.timestep_ps,
+        "frame_interval_ps": plan.frame_ps,
+        "time_ps": series.time_ps,
+        "potential_kj_mol": series.potential_kj_mol,
+        "temperature_k": series.temperature_k,
+        "volume_nm3": series.volume_nm3,
+        "wall_s": series.wall_s,
+        "ns_per_day": n_frames * plan.frame_ps * 86.4 / series.wall_s,
+        **job.engine,
+    }
+
+
+# --- resuming --------------------------------------------------------------------------
+
+
+def resume(job: Job) -> tuple[openmm.Context, tuple[Segment, ...]]:
+    """Make a context at the end of the committed trajectory.
+
+    The newest checkpoint is tried first, then the portable state of the same segment, then
+    those of older segments, then the start of production. Segments that lie behind the
+    point reached are set aside and computed again. Every fall-back is a notice.
+
+    Parameters
+    ----------
+    job : Job
+        The start of the simulation.
+
+    Returns
+    -------
+    context : openmm.Context
+    segments : tuple of Segment
+        The segments that stand.
+
+    Raises
+    ------
+    RunStorageError
+        If no kept restart file leads to the end of the undamaged segments.
+    """
+    segments = read_segments(job.folder)
+    n_intact = _count_intact(job, segments)
+    oldest = max(0, len(segments) - N_RESTART_FILES)
+    for n_kept in range(n_intact, oldest - 1, -1):
+        context = _restart(job, segments[:n_kept])
+        if context is None:
+            continue
+        if n_kept < len(segments):
+            _set_aside(job, segments, n_kept)
+        return context, segments[:n_kept]
+    raise RunStorageError(
+        f"{job.folder} has {len(segments)} segments of which the first {n_intact} are undamaged, "
+        f"and no usable checkpoint or state at their end ({'; '.join(job.notices)}): restore the "
+        "damaged files from a copy, or start the run in a new folder"
+    )
+
+
+def _count_intact(job: Job, segments: tuple[Segment, ...]) -> int:
+    for segment in segments:
+        # Old segments cannot be computed again, so that hashing gigabytes helps nobody here.
+        recent = segment.index >= len(segments) - N_RESTART_FILES
+        if not (is_intact(segment) if recent else has_recorded_size(segment)):
+            job.note(f"{segment.trajectory} is missing or differs from its checksum")
+            return segment.index
+    return len(segments)
+
+
+def _set_aside(job: Job, segments: tuple[Segment, ...], n_kept: int) -> None:
+    first = segments[n_kept].first_frame
+    n_lost = segments[-1].first_frame + segments[-1].n_frames - first
+    target = set_aside_segments(job.folder, n_kept)
+    job.note(
+        f"{n_lost} frames from frame {first} on are computed again; what was there is in {target}"
+    )
+
+
+def _restart(job: Job, segments: tuple[Segment, ...]) -> openmm.Context | None:
+    """Make a context at the end of `segments`; None if no file there is usable.
+
+    The seed depends on the segment that comes next: a binary checkpoint of the Reference
+    platform replaces the random state, while other sources must not repeat random numbers
+    that were used before.
+    """
+    seed = job.plan.random_seed("production", len(segments))
+    context = _production_context(job, seed)
+    if not segments:
+        apply_state(context, unpack_xml(job.folder / START))
+        return context
+    last = segments[-1]
+    if _load_checkpoint(job, context, last):
+        return context
+    context = _production_context(job, seed)
+    path = segment_file(job.folder, last.index, "state.xml.gz")
+    if is_intact(last, "state.xml.gz"):
+        apply_state(context, unpack_xml(path))
+        job.note(f"continuing from the portable state {path}; random numbers are new")
+        return context
+    job.note(f"{path} is missing or damaged and is not used")
+    return None
+
+
+def _production_context(job: Job, seed: int) -> openmm.Context:
+    context = make_context(job, job.system, timestep_ps=job.plan.timestep_ps, seed=seed)
+    set_restraint(context, 0.0)
+    return context
+
+
+def _load_checkpoint(job: Job, context: openmm.Context, segment: Segment) -> bool:
+    path = segment_file(job.folder, segment.index, "chk")
+    if not is_intact(segment, "chk"):
+        job.note(f"{path} is missing or damaged and is not used")
+        return False
+    made_by = {key: segment.manifest.get(key) for key in job.engine}
+    if made_by != job.engine:
+        was, now = (" ".join(map(str, filter(None, e.values()))) for e in (made_by, job.engine))
+        job.note(f"{path} was made by {was} and this is {now}; it is not used")
+        return False
+    try:
+        context.loadCheckpoint(path.read_bytes())
+    except openmm.OpenMMException as error:
+        job.note(f"{path} is rejected by OpenMM ({error}) and is not used")
+        return False
+    if context.getStepCount() != segment.manifest["last_step"]:
+        job.note(f"{path} is of step {context.getStepCount()} and is not used")
+        return False
+    return True
