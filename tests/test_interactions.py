@@ -1,0 +1,743 @@
+import dataclasses
+import itertools
+import json
+import math
+from pathlib import Path
+
+import gemmi
+import mdtraj as md
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rdkit import Chem
+from scipy.spatial.transform import Rotation
+
+from nmdasim.errors import SelectionError, TrajectoryError
+from nmdasim.interactions import (
+    INTERACTION_TYPES,
+    PLIP,
+    PROLIF,
+    contact_occupancies,
+    contacts_by_frame_table,
+    contacts_table,
+    find_interactions,
+    interaction_sites,
+    interactions,
+    merge_interactions,
+    ring_contacts_table,
+    ring_occupancies,
+)
+
+SHARED = Path(__file__).parents[2] / "shared"
+ORACLES = SHARED / "reference" / "oracles"
+
+# Just inside and just outside a threshold: 0.0005 nm, half a degree.
+STEP_NM = 5e-4
+STEP_DEG = 0.5
+
+PHE = ("CG", "CD1", "CE1", "CZ", "CE2", "CD2")
+
+
+def hexagon(centre=(0.0, 0.0, 0.0), normal=(0.0, 0.0, 1.0), radius=0.139):
+    """Six corners of a ring about a centre, perpendicular to a normal, nm."""
+    n = np.array(normal) / np.linalg.norm(normal)
+    a = np.cross(n, [1.0, 0.0, 0.0] if abs(n[0]) < 0.9 else [0.0, 1.0, 0.0])
+    a /= np.linalg.norm(a)
+    angles = np.arange(6) * math.pi / 3.0
+    return np.array(centre) + radius * (
+        np.cos(angles)[:, None] * a + np.sin(angles)[:, None] * np.cross(n, a)
+    )
+
+
+def scene(ligand, ligand_xyz, residues):
+    """One frame of residues [(name, {atom: place})], chain A from number 1, and a ligand."""
+    topology = md.Topology()
+    chain = topology.add_chain("A")
+    places = []
+    for number, (name, atoms) in enumerate(residues, start=1):
+        residue = topology.add_residue(name, chain, resSeq=number)
+        for atom, place in atoms.items():
+            topology.add_atom(atom, md.element.get_by_symbol(atom[0]), residue)
+            places.append(place)
+    first = len(places)
+    residue = topology.add_residue("LIG", topology.add_chain("L"), resSeq=1)
+    for atom in ligand.GetAtoms():
+        topology.add_atom(
+            f"{atom.GetSymbol()}{atom.GetIdx()}",
+            md.element.get_by_symbol(atom.GetSymbol()),
+            residue,
+        )
+    places.extend(ligand_xyz)
+    return (
+        md.Trajectory(np.array([places], dtype=np.float32), topology),
+        np.arange(first, len(places)),
+    )
+
+
+def kinds(ligand, ligand_xyz, residues, thresholds):
+    """Types of contact in a scene, without the close contact, and their distances in nm."""
+    frame, atoms = scene(ligand, ligand_xyz, residues)
+    found = interactions(frame, ligand=ligand, ligand_atoms=atoms, thresholds=thresholds)
+    return {
+        found.types[kind]: float(distance)
+        for kind, distance in zip(found.type, found.distance, strict=True)
+        if found.types[kind] != "close contact"
+    }
+
+
+def molecule(smiles, *, hydrogens=False):
+    mol = Chem.MolFromSmiles(smiles)
+    return Chem.AddHs(mol) if hydrogens else mol
+
+
+BOTH = pytest.mark.parametrize("thresholds", [PLIP, PROLIF], ids=lambda t: t.name)
+
+
+# --- Each type on either side of its thresholds -------------------------------------------------
+
+
+@pytest.mark.parametrize("distance", [0.45 - STEP_NM, 0.45 + STEP_NM])
+def test_close_contact_is_the_nearest_heavy_pair_within_its_limit(distance):
+    frame, atoms = scene(
+        molecule("C"), [(distance, 0, 0)], [("GLY", {"CA": (0, 0, 0), "HA2": (0.1, 0, 0)})]
+    )
+    found = interactions(frame, ligand=molecule("C"), ligand_atoms=atoms)
+    assert found.nearest[0, 0] == pytest.approx(distance, abs=1e-5)
+    assert found.occupied[0, 0, found.types.index("close contact")] == (distance <= 0.45)
+
+
+@BOTH
+@pytest.mark.parametrize("step", [-STEP_NM, STEP_NM])
+def test_hydrophobic_contact_up_to_its_distance(thresholds, step):
+    # A quaternary carbon and a CH2 are hydrophobic under both rules.
+    carbon = molecule("CC(C)(C)C")
+    away = [(2.0, 0, 0), (2.0, 0.1, 0), (2.0, 0, 0.1), (2.0, -0.1, 0)]
+    distance = thresholds.hydrophobic_nm + step
+    xyz = [away[0], (distance, 0, 0), *away[1:]]
+    full = {"CG": (0, 0, 0), "CB": (-1.0, 0, 0), "CD1": (-1.0, 0.1, 0), "CD2": (-1.0, 0, 0.1)}
+    found = kinds(carbon, xyz, [("LEU", full)], thresholds)
+    assert found == ({"hydrophobic": pytest.approx(distance, abs=1e-5)} if step < 0 else {})
+
+
+@pytest.mark.parametrize(("thresholds", "held"), [(PLIP, True), (PROLIF, False)])
+def test_methyl_carbons_are_hydrophobic_for_plip_alone(thresholds, held):
+    residue = ("ALA", {"CA": (-0.15, 0, 0), "CB": (0, 0, 0)})
+    found = kinds(molecule("c1ccccc1"), hexagon((0.37, 0, 0), (1, 0, 0)), [residue], thresholds)
+    assert ("hydrophobic" in found) == held
+
+
+@BOTH
+def test_carbon_beside_oxygen_is_not_hydrophobic(thresholds):
+    residue = ("SER", {"CA": (-0.15, 0, 0), "CB": (0, 0, 0), "OG": (-0.1, 0.1, 0)})
+    found = kinds(molecule("c1ccccc1"), hexagon((0.37, 0, 0), (1, 0, 0)), [residue], thresholds)
+    assert "hydrophobic" not in found
+
+
+@BOTH
+@pytest.mark.parametrize("step", [-STEP_NM, STEP_NM])
+@pytest.mark.parametrize("positive", ["ligand", "protein"])
+def test_salt_bridge_up_to_its_distance(thresholds, step, positive):
+    distance = thresholds.salt_bridge_nm + step
+    if positive == "ligand":
+        # Both oxygens as far away as their centre, so that the two rules agree.
+        height = math.sqrt(distance**2 - 0.11**2) if thresholds is PROLIF else distance
+        residue = ("ASP", {"CG": (-0.1, 0, 0), "OD1": (0, 0.11, 0), "OD2": (0, -0.11, 0)})
+        found = kinds(molecule("[NH4+]"), [(height, 0, 0)], [residue], thresholds)
+    else:
+        residue = ("LYS", {"CE": (-0.15, 0, 0), "NZ": (0, 0, 0)})
+        found = kinds(molecule("[OH-]"), [(distance, 0, 0)], [residue], thresholds)
+    held = {"salt bridge": pytest.approx(distance, abs=1e-5)} if step < 0 else {}
+    assert {k: v for k, v in found.items() if k == "salt bridge"} == held
+
+
+@BOTH
+def test_like_charges_form_no_salt_bridge(thresholds):
+    residue = ("LYS", {"NZ": (0, 0, 0)})
+    assert kinds(molecule("[NH4+]"), [(0.3, 0, 0)], [residue], thresholds) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"), [("ASH", {}), ("ASP", {"HD2": (0.05, -0.2, 0)})], ids=["name", "hydrogen"]
+)
+def test_protonated_aspartate_carries_no_charge(name, extra):
+    residue = (name, {"CG": (-0.1, 0, 0), "OD1": (0, 0.1, 0), "OD2": (0, -0.1, 0), **extra})
+    found = kinds(molecule("[NH4+]"), [(0.3, 0, 0)], [residue], PLIP)
+    assert "salt bridge" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "hydrogens", "held"),
+    [
+        ("HIP", {}, True),
+        ("HSP", {}, True),
+        ("HIS", {}, False),
+        ("HIS", {"HD1": (0, 0.2, 0), "HE2": (0, -0.2, 0)}, True),
+        ("HIE", {"HE2": (0, -0.2, 0)}, False),
+        ("HSD", {"HD1": (0, 0.2, 0)}, False),
+    ],
+)
+def test_histidine_is_charged_by_name_or_hydrogens(name, hydrogens, held):
+    residue = (name, {"ND1": (0, 0.1, 0), "NE2": (0, -0.1, 0), **hydrogens})
+    found = kinds(molecule("[OH-]"), [(0.35, 0, 0)], [residue], PLIP)
+    assert ("salt bridge" in found) == held
+
+
+def test_ends_of_a_chain_are_charged():
+    start = ("ALA", {"N": (0, 0, 0), "H1": (0.1, 0, 0), "H2": (0, 0.1, 0), "H3": (0, 0, 0.1)})
+    end = ("ALA", {"C": (0.1, 0, 0), "O": (0, 0.11, 0), "OXT": (0, -0.11, 0)})
+    assert "salt bridge" in kinds(molecule("[OH-]"), [(0.3, 0.3, 0)], [start], PLIP)
+    assert "salt bridge" in kinds(molecule("[NH4+]"), [(-0.4, 0, 0)], [end], PLIP)
+
+
+CATION_PI = [
+    (PLIP, (0, 0, 0.60 - STEP_NM), True),
+    (PLIP, (0, 0, 0.60 + STEP_NM), False),
+    (PLIP, (0.20 - STEP_NM, 0, 0.4), True),
+    (PLIP, (0.20 + STEP_NM, 0, 0.4), False),
+    (PROLIF, (0, 0, 0.45 - STEP_NM), True),
+    (PROLIF, (0, 0, 0.45 + STEP_NM), False),
+    (PROLIF, (0.4 * math.sin(math.radians(29.5)), 0, 0.4 * math.cos(math.radians(29.5))), True),
+    (PROLIF, (0.4 * math.sin(math.radians(30.5)), 0, 0.4 * math.cos(math.radians(30.5))), False),
+]
+
+
+@pytest.mark.parametrize(("thresholds", "place", "held"), CATION_PI)
+@pytest.mark.parametrize("cation", ["ligand", "protein"])
+def test_cation_pi_within_distance_and_above_the_ring(thresholds, place, held, cation):
+    if cation == "ligand":
+        residue = ("PHE", dict(zip(PHE, hexagon(), strict=True)))
+        found = kinds(molecule("[NH4+]"), [place], [residue], thresholds)
+    else:
+        found = kinds(molecule("c1ccccc1"), hexagon(), [("LYS", {"NZ": place})], thresholds)
+    expected = {"cation-pi": pytest.approx(np.linalg.norm(place), abs=1e-5)} if held else {}
+    assert {k: v for k, v in found.items() if k == "cation-pi"} == expected
+
+
+def turned(degrees):
+    return (math.sin(math.radians(degrees)), 0.0, math.cos(math.radians(degrees)))
+
+
+STACKS = [
+    # Face to face: distance, angle of the planes, offset.
+    (PLIP, (0, 0, 0.55 - STEP_NM), turned(0), True),
+    (PLIP, (0, 0, 0.55 + STEP_NM), turned(0), False),
+    (PLIP, (0, 0, 0.4), turned(30 - STEP_DEG), True),
+    (PLIP, (0, 0, 0.4), turned(30 + STEP_DEG), False),
+    (PLIP, (0.20 - STEP_NM, 0, 0.4), turned(0), True),
+    (PLIP, (0.20 + STEP_NM, 0, 0.4), turned(0), False),
+    (PROLIF, (0, 0, 0.55 - STEP_NM), turned(0), True),
+    (PROLIF, (0, 0, 0.55 + STEP_NM), turned(0), False),
+    (PROLIF, (0, 0, 0.4), turned(35 - STEP_DEG), True),
+    (PROLIF, (0, 0, 0.4), turned(35 + STEP_DEG), False),
+    (PROLIF, tuple(0.45 * np.array(turned(33 - STEP_DEG))), turned(0), True),
+    (PROLIF, tuple(0.45 * np.array(turned(33 + STEP_DEG))), turned(0), False),
+    # Edge to face.
+    (PLIP, (0, 0, 0.5), turned(90), True),
+    (PLIP, (0, 0, 0.5), turned(60 + STEP_DEG), True),
+    (PLIP, (0, 0, 0.5), turned(60 - STEP_DEG), False),
+    (PLIP, (0, 0, 0.55 + STEP_NM), turned(90), False),
+    (PROLIF, (0, 0, 0.65 - STEP_NM), turned(90), True),
+    (PROLIF, (0, 0, 0.65 + STEP_NM), turned(90), False),
+    (PROLIF, (0, 0, 0.5), turned(45), False),
+    # The planes meet on the axis of the first ring, 0.15 nm * tan away from its centre.
+    (PROLIF, (0.15 - STEP_NM, 0, 0.5), turned(90), True),
+    (PROLIF, (0.15 + STEP_NM, 0, 0.5), turned(90), False),
+]
+
+
+@pytest.mark.parametrize(("thresholds", "centre", "normal", "held"), STACKS)
+@pytest.mark.parametrize("swap", [False, True], ids=["ligand first", "protein first"])
+def test_stacking_within_distance_angle_and_offset(thresholds, centre, normal, held, swap):
+    ours, theirs = hexagon(), hexagon(centre, normal)
+    if swap:
+        ours, theirs = theirs, ours
+    residue = ("PHE", dict(zip(PHE, theirs, strict=True)))
+    found = kinds(molecule("c1ccccc1"), ours, [residue], thresholds)
+    expected = {"pi-stacking": pytest.approx(np.linalg.norm(centre), abs=1e-5)} if held else {}
+    assert {k: v for k, v in found.items() if k == "pi-stacking"} == expected
+
+
+def bent(distance, degrees, *, donor_hydrogen=0.1):
+    """Hydrogen and acceptor of a donor at the origin: donor-acceptor distance, D-H-A angle."""
+    angle = math.radians(degrees)
+    # Law of cosines for the hydrogen-acceptor distance.
+    half = donor_hydrogen * math.cos(angle)
+    reach = half + math.sqrt(half**2 + distance**2 - donor_hydrogen**2)
+    hydrogen = np.array([donor_hydrogen, 0.0, 0.0])
+    acceptor = hydrogen + reach * np.array([-math.cos(angle), math.sin(angle), 0.0])
+    return hydrogen, acceptor
+
+
+BONDS = [
+    (PLIP, 0.41 - STEP_NM, 170.0, True),
+    (PLIP, 0.41 + STEP_NM, 170.0, False),
+    (PLIP, 0.30, 100.0 + STEP_DEG, True),
+    (PLIP, 0.30, 100.0 - STEP_DEG, False),
+    (PROLIF, 0.35 - STEP_NM, 170.0, True),
+    (PROLIF, 0.35 + STEP_NM, 170.0, False),
+    (PROLIF, 0.30, 130.0 + STEP_DEG, True),
+    (PROLIF, 0.30, 130.0 - STEP_DEG, False),
+]
+
+
+@pytest.mark.parametrize(("thresholds", "distance", "angle", "held"), BONDS)
+def test_hydrogen_bond_given_by_the_ligand(thresholds, distance, angle, held):
+    ammonium = molecule("[NH4+]", hydrogens=True)
+    hydrogen, acceptor = bent(distance, angle)
+    away = [(-0.1, 0, 0), (0, -0.1, 0), (-0.05, -0.05, 0.05)]
+    # The amide hydrogen shows that the protein has hydrogens.
+    amide = {"N": acceptor + np.array([0, 1.2, 0]), "H": acceptor + np.array([0, 1.3, 0])}
+    residue = ("GLY", {"O": acceptor, **amide})
+    found = kinds(ammonium, [(0, 0, 0), hydrogen, *away], [residue], thresholds)
+    expected = {"hydrogen bond": pytest.approx(distance, abs=1e-5)} if held else {}
+    assert {k: v for k, v in found.items() if k == "hydrogen bond"} == expected
+
+
+@pytest.mark.parametrize(("thresholds", "distance", "angle", "held"), BONDS)
+@pytest.mark.parametrize("name", ["HG", "HG1"], ids=["Amber", "CHARMM"])
+def test_hydrogen_bond_taken_by_the_ligand(thresholds, distance, angle, held, name):
+    formaldehyde = molecule("C=O", hydrogens=True)
+    hydrogen, acceptor = bent(distance, angle)
+    away = acceptor + np.array([[0, 0.12, 0], [0.1, 0.2, 0], [-0.1, 0.2, 0]])
+    residue = ("SER", {"OG": (0, 0, 0), name: hydrogen})
+    found = kinds(formaldehyde, [away[0], acceptor, *away[1:]], [residue], thresholds)
+    expected = {"hydrogen bond": pytest.approx(distance, abs=1e-5)} if held else {}
+    assert {k: v for k, v in found.items() if k == "hydrogen bond"} == expected
+
+
+def test_without_hydrogens_the_hydrogen_bond_is_left_out_of_the_types():
+    frame, atoms = scene(molecule("C=O"), [(0.4, 0, 0), (0.3, 0, 0)], [("SER", {"OG": (0, 0, 0)})])
+    found = interactions(frame, ligand=molecule("C=O"), ligand_atoms=atoms)
+    assert found.types == INTERACTION_TYPES[1:]
+    assert found.occupied[0, 0, found.types.index("close contact")]
+
+
+def chloride(distance, at_halogen, at_acceptor):
+    """Chloromethane before a carbonyl: places of C and Cl, of the carbonyl's O and C, nm."""
+    a, b = math.radians(at_halogen), math.radians(at_acceptor)
+    carbon = 0.177 * np.array([math.cos(a), math.sin(a), 0.0])
+    oxygen = np.array([distance, 0.0, 0.0])
+    root = oxygen + 0.123 * np.array([-math.cos(b), math.sin(b), 0.0])
+    return [carbon, (0, 0, 0)], {"O": oxygen, "C": root}
+
+
+HALOGENS = [
+    (PLIP, 0.40 - STEP_NM, 165, 120, True),
+    (PLIP, 0.40 + STEP_NM, 165, 120, False),
+    (PLIP, 0.33, 135 + STEP_DEG, 120, True),
+    (PLIP, 0.33, 135 - STEP_DEG, 120, False),
+    (PLIP, 0.33, 165, 150 - STEP_DEG, True),
+    (PLIP, 0.33, 165, 150 + STEP_DEG, False),
+    (PLIP, 0.33, 165, 90 + STEP_DEG, True),
+    (PLIP, 0.33, 165, 90 - STEP_DEG, False),
+    (PROLIF, 0.35 - STEP_NM, 165, 120, True),
+    (PROLIF, 0.35 + STEP_NM, 165, 120, False),
+    (PROLIF, 0.33, 130 - STEP_DEG, 120, False),
+    (PROLIF, 0.33, 165, 140 + STEP_DEG, False),
+    (PROLIF, 0.33, 165, 80 - STEP_DEG, False),
+]
+
+
+@pytest.mark.parametrize(("thresholds", "distance", "donor", "acceptor", "held"), HALOGENS)
+def test_halogen_bond_within_distance_and_both_angles(thresholds, distance, donor, acceptor, held):
+    ligand_xyz, carbonyl = chloride(distance, donor, acceptor)
+    found = kinds(molecule("CCl"), ligand_xyz, [("GLY", carbonyl)], thresholds)
+    expected = {"halogen": pytest.approx(distance, abs=1e-5)} if held else {}
+    assert {k: v for k, v in found.items() if k == "halogen"} == expected
+
+
+def test_fluorine_is_no_halogen_donor():
+    ligand_xyz, carbonyl = chloride(0.3, 165, 120)
+    assert "halogen" not in kinds(molecule("CF"), ligand_xyz, [("GLY", carbonyl)], PLIP)
+
+
+def test_caps_are_touched_like_residues():
+    found = kinds(
+        molecule("C"), [(0.35, 0, 0)], [("ACE", {"CH3": (0, 0, 0), "C": (0, 1, 0)})], PLIP
+    )
+    assert found == {"hydrophobic": pytest.approx(0.35, abs=1e-5)}
+
+
+def test_old_hydrogen_names_are_understood():
+    hydrogen, acceptor = bent(0.3, 170)
+    away = acceptor + np.array([[0, 0.12, 0], [0.1, 0.2, 0], [-0.1, 0.2, 0]])
+    residue = ("ASN", {"ND2": (0, 0, 0), "HD22": hydrogen})
+    frame, atoms = scene(molecule("C=O", hydrogens=True), [away[0], acceptor, *away[1:]], [residue])
+    frame.topology.atom(1).name = "2HD2"
+    found = interactions(frame, ligand=molecule("C=O", hydrogens=True), ligand_atoms=atoms)
+    assert found.occupied[0, 0, found.types.index("hydrogen bond")]
+
+
+# --- The real complex ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def complex_():
+    """7EU8 with S-ketamine, its molecule and the ligand's atoms."""
+    if not ORACLES.is_dir():
+        pytest.skip("the reference data are not beside the checkout")
+    frame = md.load(str(ORACLES / "7eu8_TMD_S-ketamine_complex.pdb"))
+    mol = Chem.MolFromMolFile(str(ORACLES / "7eu8_TMD_S-ketamine_ligand.sdf"), removeHs=False)
+    return frame, mol, frame.topology.select("resname JC9")
+
+
+@pytest.fixture(scope="module")
+def noisy(complex_):
+    """Pocket of the complex in 60 frames that differ by Gaussian noise of 0.02 nm."""
+    frame, mol, ligand = complex_
+    near = md.compute_neighbors(frame, 1.2, ligand)[0]
+    residues = {frame.topology.atom(i).residue.index for i in near}
+    keep = [a.index for a in frame.topology.atoms if a.residue.index in residues]
+    keep = sorted({*keep, *ligand.tolist()})
+    pocket = frame.atom_slice(keep)
+    noise = np.random.default_rng(7).normal(0.0, 0.02, (60, pocket.n_atoms, 3))
+    xyz = (pocket.xyz + noise).astype(np.float32)
+    return (
+        md.Trajectory(xyz, pocket.topology),
+        mol,
+        pocket.topology.select("resname JC9"),
+    )
+
+
+def residues_of(found, kind):
+    """Distances in Angstrom of one type by "chain:NAMEnumber", first frame."""
+    column = found.distances[0, :, found.types.index(kind)]
+    return {
+        f"{residue.chain}:{residue.name}{residue.number}": float(distance) * 10.0
+        for residue, distance in zip(found.residues, column, strict=True)
+        if not math.isnan(distance)
+    }
+
+
+def test_nearest_distances_equal_mdtraj(complex_):
+    frame, mol, ligand = complex_
+    oracle = json.loads((ORACLES / "mdtraj_contacts.json").read_text())["distances"]
+    wide = dataclasses.replace(PLIP, nearest_nm=1.0)
+    found = interactions(frame, ligand=mol, ligand_atoms=ligand, thresholds=wide)
+    ours = {
+        f"{residue.chain}:{residue.name}{residue.number}": float(distance) * 10.0
+        for residue, distance in zip(found.residues, found.nearest[0], strict=True)
+    }
+    # The oracle was read from an XTC: coordinates rounded to 0.01 A.
+    assert {name: ours[name] for name in oracle} == pytest.approx(oracle, abs=0.012)
+
+
+@pytest.mark.parametrize("kind", INTERACTION_TYPES[:-1])
+def test_contacts_equal_plip(complex_, kind):
+    frame, mol, ligand = complex_
+    found = residues_of(interactions(frame, ligand=mol, ligand_atoms=ligand), kind)
+    names = {"hydrophobic": "hydroph_interaction", "halogen": "halogenbond"}
+    rows = [
+        line.split(",") for line in (ORACLES / "7EU8_plip_interactions.csv").read_text().split()
+    ]
+    expected = {
+        row[2]: float(row[3])
+        for row in rows
+        if row[0].endswith("PLIP_reprotonates") and row[1] == names.get(kind)
+    }
+    assert found == pytest.approx(expected, abs=0.012)
+
+
+@pytest.mark.parametrize("kind", INTERACTION_TYPES[:-1])
+def test_contacts_equal_prolif(complex_, kind):
+    frame, mol, ligand = complex_
+    found = interactions(frame, ligand=mol, ligand_atoms=ligand, thresholds=PROLIF)
+    rows = [
+        line.split(",") for line in (ORACLES / "7EU8_prolif_interactions.csv").read_text().split()
+    ]
+    expected = {}
+    for row in rows:
+        if row[0].lower() == kind:
+            name, chain = row[1].split(".")
+            expected[f"{chain}:{name}"] = min(float(row[2]), expected.get(f"{chain}:{name}", 9.0))
+    assert residues_of(found, kind) == pytest.approx(expected, abs=0.012)
+
+
+def test_residues_and_distances_of_the_deposited_site():
+    entry = SHARED / "structures" / "7eu8.cif"
+    if not entry.exists():
+        pytest.skip("the deposited entry is not beside the checkout")
+    frame, mol, ligand = deposited_pocket(entry)
+    found = residues_of(interactions(frame, ligand=mol, ligand_atoms=ligand), "close contact")
+    rows = [
+        line.split(",") for line in (SHARED / "reference" / "site_7eu8.csv").read_text().split()[1:]
+    ]
+    expected = {f"{row[0]}:{row[2]}{row[3]}": float(row[6]) for row in rows}
+    assert found == pytest.approx(expected, abs=0.006)
+
+
+def deposited_pocket(path):
+    """Residues within 12 A of the deposited ligand, without hydrogens; ligand as written there."""
+    model = gemmi.read_structure(str(path))[0]
+    reference = Chem.MolFromMolFile(str(ORACLES / "7eu8_TMD_S-ketamine_ligand.sdf"))
+    places, topology = [], md.Topology()
+    ligand = next(r for chain in model for r in chain if r.name == "JC9")
+    centre = np.mean([atom.pos.tolist() for atom in ligand], axis=0)
+    for chain in model:
+        out = topology.add_chain(chain.name)
+        for residue in chain:
+            xyz = np.array([atom.pos.tolist() for atom in residue])
+            if residue is ligand or np.linalg.norm(xyz - centre, axis=1).min() > 12.0:
+                continue
+            new = topology.add_residue(residue.name, out, resSeq=residue.seqid.num)
+            for atom in residue:
+                topology.add_atom(atom.name, md.element.get_by_symbol(atom.element.name), new)
+            places.extend(xyz)
+    # The molecule's own coordinates are the deposited ones: heavy atoms are found by place.
+    new = topology.add_residue("JC9", topology.add_chain("L"), resSeq=903)
+    first = len(places)
+    for atom, place in zip(
+        reference.GetAtoms(), reference.GetConformer().GetPositions(), strict=True
+    ):
+        assert min(np.linalg.norm(place - a.pos.tolist()) for a in ligand) < 0.002
+        topology.add_atom(atom.GetSymbol(), md.element.get_by_symbol(atom.GetSymbol()), new)
+        places.append(place)
+    frame = md.Trajectory(np.array([places], dtype=np.float32) / 10.0, topology)
+    return frame, reference, np.arange(first, len(places))
+
+
+# --- Invariances --------------------------------------------------------------------------------
+
+
+def same(one, two, *, atol=1e-4):
+    assert one.types == two.types
+    assert [dataclasses.astuple(r)[1:] for r in one.residues] == [
+        dataclasses.astuple(r)[1:] for r in two.residues
+    ]
+    np.testing.assert_allclose(one.nearest, two.nearest, atol=atol)
+    np.testing.assert_array_equal(one.occupied, two.occupied)
+    np.testing.assert_allclose(one.distances, two.distances, atol=atol)
+
+
+def off_threshold(found, *, margin=2e-5):
+    """Whether no distance lies so close to a limit that rounding could decide."""
+    limits = [
+        getattr(found.thresholds, f.name)
+        for f in dataclasses.fields(found.thresholds)
+        if f.name.endswith("_nm")
+    ]
+    values = np.concatenate([found.distance, found.nearest[~np.isnan(found.nearest)]])
+    return min(np.abs(values - limit).min() for limit in limits if math.isfinite(limit)) > margin
+
+
+@settings(
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 2**31), shift=st.floats(-5.0, 5.0))
+def test_turning_and_moving_the_complex_changes_nothing(complex_, seed, shift):
+    frame, mol, ligand = complex_
+    rotation = Rotation.random(rng=np.random.default_rng(seed)).as_matrix()
+    centred = frame.xyz.astype(float) - frame.xyz.mean(axis=1, keepdims=True)
+    moved = md.Trajectory((centred @ rotation.T + shift).astype(np.float32), frame.topology)
+    for thresholds in (PLIP, PROLIF):
+        here = interactions(frame, ligand=mol, ligand_atoms=ligand, thresholds=thresholds)
+        there = interactions(moved, ligand=mol, ligand_atoms=ligand, thresholds=thresholds)
+        assert off_threshold(here, margin=5e-6)
+        same(here, there)
+
+
+@settings(
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 2**31))
+def test_order_of_the_protein_atoms_changes_nothing(noisy, seed):
+    frames, mol, ligand = noisy
+    rng = np.random.default_rng(seed)
+    order, topology = [], md.Topology()
+    for chain in frames.topology.chains:
+        new_chain = topology.add_chain(chain.chain_id)
+        for residue in chain.residues:
+            new = topology.add_residue(residue.name, new_chain, resSeq=residue.resSeq)
+            atoms = list(residue.atoms)
+            if residue.name != "JC9":
+                rng.shuffle(atoms)
+            for atom in atoms:
+                topology.add_atom(atom.name, atom.element, new)
+                order.append(atom.index)
+    shuffled = md.Trajectory(frames.xyz[:, order], topology)
+    here = interactions(frames, ligand=mol, ligand_atoms=ligand)
+    there = interactions(shuffled, ligand=mol, ligand_atoms=topology.select("resname JC9"))
+    same(here, there)
+
+
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(cuts=st.sets(st.integers(1, 59), max_size=8), thresholds=st.sampled_from([PLIP, PROLIF]))
+def test_chunks_merge_to_the_whole(noisy, cuts, thresholds):
+    frames, mol, ligand = noisy
+    edges = [0, *sorted(cuts), len(frames)]
+    chunks = (frames[a:b] for a, b in itertools.pairwise(edges))
+    whole = interactions(frames, ligand=mol, ligand_atoms=ligand, thresholds=thresholds)
+    joined = interactions(chunks, ligand=mol, ligand_atoms=ligand, thresholds=thresholds)
+    assert joined.n_frames == len(frames)
+    same(whole, joined, atol=1e-6)
+    np.testing.assert_array_equal(whole.frame, joined.frame)
+
+
+def test_frames_do_not_influence_each_other(noisy):
+    frames, mol, ligand = noisy
+    sites = interaction_sites(frames.topology, ligand=mol, ligand_atoms=ligand)
+    whole = find_interactions(frames, sites=sites)
+    single = merge_interactions(find_interactions(frames[i], sites=sites) for i in range(60))
+    same(whole, single, atol=1e-6)
+
+
+def test_ligand_far_away_touches_nothing(complex_):
+    frame, mol, ligand = complex_
+    away = md.Trajectory(frame.xyz.copy(), frame.topology)
+    away.xyz[:, ligand] += 20.0
+    found = interactions(away, ligand=mol, ligand_atoms=ligand)
+    assert found.residues == ()
+    assert found.occupied.shape == (1, 0, len(INTERACTION_TYPES))
+
+
+def test_input_is_left_alone_and_results_are_read_only(noisy):
+    frames, mol, ligand = noisy
+    before = frames.xyz.copy()
+    found = interactions(frames, ligand=mol, ligand_atoms=ligand)
+    np.testing.assert_array_equal(frames.xyz, before)
+    with pytest.raises(ValueError, match="read-only"):
+        found.distance[0] = 0.0
+
+
+def test_neutral_ligand_forms_no_salt_bridge_or_cation_pi(complex_):
+    frame, mol, ligand = complex_
+    # Nothing near the site can bind the charge within the published limits: widen them.
+    wide = dataclasses.replace(PLIP, salt_bridge_nm=1.6, cation_pi_nm=1.6, cation_pi_offset_nm=2.0)
+    found = interactions(frame, ligand=mol, ligand_atoms=ligand, thresholds=wide)
+    assert residues_of(found, "cation-pi")
+    neutral = Chem.RWMol(mol)
+    neutral.GetAtomWithIdx(2).SetFormalCharge(0)
+    neutral.RemoveAtom(17)
+    atoms = np.delete(ligand, 17)
+    found = interactions(frame, ligand=neutral.GetMol(), ligand_atoms=atoms, thresholds=wide)
+    assert not residues_of(found, "cation-pi")
+    assert not residues_of(found, "salt bridge")
+
+
+# --- Occupancies, folding and tables ------------------------------------------------------------
+
+SUBUNITS = {"A": "GluN1", "B": "GluN2B", "C": "GluN1", "D": "GluN2B"}
+
+
+def test_occupancies_are_the_means_of_the_dense_arrays(noisy):
+    frames, mol, ligand = noisy
+    found = interactions(frames, ligand=mol, ligand_atoms=ligand)
+    rows = {(row.residue, row.type): row for row in contact_occupancies(found)}
+    share = found.occupied.mean(axis=0)
+    assert len(rows) == np.count_nonzero(share)
+    for i, j in np.argwhere(share > 0):
+        row = rows[found.residues[i], found.types[j]]
+        assert row.estimate.mean == pytest.approx(share[i, j])
+        distances = found.distances[:, i, j]
+        assert row.mean_distance_nm == pytest.approx(np.nanmean(distances), abs=1e-6)
+        assert row.min_distance_nm == pytest.approx(np.nanmin(distances))
+
+
+def test_permanent_contact_is_bounded_not_certain(noisy):
+    frames, mol, ligand = noisy
+    rows = contact_occupancies(interactions(frames, ligand=mol, ligand_atoms=ligand))
+    permanent = [row.estimate for row in rows if row.estimate.mean == 1.0]
+    assert permanent
+    for estimate in permanent:
+        assert estimate.error >= 1.0 / (len(frames) + 1)
+
+
+def test_folded_contact_is_that_of_any_copy(noisy):
+    frames, mol, ligand = noisy
+    found = interactions(frames, ligand=mol, ligand_atoms=ligand)
+    rows = {(r.label, r.type): r for r in ring_occupancies(found, subunit_of=SUBUNITS)}
+    copies = [i for i, r in enumerate(found.residues) if r.chain in "AC" and r.number == 644]
+    assert len(copies) == 2
+    kind = found.types.index("hydrophobic")
+    expected = found.occupied[:, copies, kind].any(axis=1).mean()
+    row = rows["GluN1 V644", "hydrophobic"]
+    assert row.estimate.mean == pytest.approx(expected)
+    assert row.ring == "hydrophobic_1"
+
+
+def test_tables_have_the_columns_of_the_report(noisy):
+    frames, mol, ligand = noisy
+    found = interactions(frames, ligand=mol, ligand_atoms=ligand)
+    status = {("D", 615): "side chain rebuilt"}
+    contacts = pa.table(contacts_table(found, subunit_of=SUBUNITS, status_of=status))
+    assert contacts.column_names == [
+        "chain", "subunit", "number", "residue", "ring", "status", "type", "occupancy",
+        "occupancy_error", "mean_distance_nm", "min_distance_nm",
+    ]  # fmt: skip
+    rows = contacts.to_pylist()
+    asparagine = next(r for r in rows if r["chain"] == "D" and r["number"] == 615)
+    assert (asparagine["subunit"], asparagine["ring"]) == ("GluN2B", "asparagine")
+    assert asparagine["status"] == "side chain rebuilt"
+    folded = pa.table(ring_contacts_table(found, subunit_of=SUBUNITS))
+    assert folded.column_names == ["ring", "residue", "type", "occupancy", "occupancy_error"]
+
+
+def test_table_by_frame_counts_on_from_the_first_frame(noisy):
+    frames, mol, ligand = noisy
+    found = interactions(frames, ligand=mol, ligand_atoms=ligand)
+    table = pa.table(contacts_by_frame_table(found, first_frame=100))
+    assert table.column_names == ["frame", "chain", "number", "type", "distance_nm"]
+    assert table.num_rows == found.occupied.sum()
+    assert min(table["frame"].to_pylist()) == 100
+    assert max(table["frame"].to_pylist()) == 159
+
+
+# --- Bad input ----------------------------------------------------------------------------------
+
+
+def test_molecule_with_other_atoms_is_refused(complex_):
+    frame, mol, ligand = complex_
+    with pytest.raises(SelectionError, match="16 atoms and the selection 33"):
+        interactions(frame, ligand=Chem.RemoveHs(mol), ligand_atoms=ligand)
+
+
+def test_molecule_in_another_order_is_refused(complex_):
+    frame, mol, ligand = complex_
+    with pytest.raises(SelectionError, match="is O but atom 0 of the molecule is Cl"):
+        interactions(frame, ligand=mol, ligand_atoms=ligand[[1, 0, *range(2, 33)]])
+
+
+def test_ligand_outside_the_topology_is_refused(complex_):
+    frame, mol, ligand = complex_
+    with pytest.raises(SelectionError, match="0 to 7833"):
+        interactions(frame, ligand=mol, ligand_atoms=ligand + 10_000)
+
+
+def test_ligand_alone_is_refused(complex_):
+    frame, mol, ligand = complex_
+    with pytest.raises(SelectionError, match="no residue besides the ligand"):
+        interactions(frame.atom_slice(ligand), ligand=mol, ligand_atoms=np.arange(33))
+
+
+def test_no_frames_are_refused(complex_):
+    _, mol, ligand = complex_
+    with pytest.raises(TrajectoryError, match="no frames"):
+        interactions([], ligand=mol, ligand_atoms=ligand)
+
+
+def test_frames_of_another_system_are_refused(complex_):
+    frame, mol, ligand = complex_
+    sites = interaction_sites(frame.topology, ligand=mol, ligand_atoms=ligand)
+    with pytest.raises(TrajectoryError, match="1 frames of 33 atoms"):
+        find_interactions(frame.atom_slice(ligand), sites=sites)
+
+
+def test_broken_coordinates_are_refused(complex_):
+    frame, mol, ligand = complex_
+    broken = md.Trajectory(np.repeat(frame.xyz, 3, axis=0), frame.topology)
+    broken.xyz[2, ligand[0]] = np.nan
+    with pytest.raises(TrajectoryError, match="not finite in frame 2"):
+        interactions(broken, ligand=mol, ligand_atoms=ligand)
+
+
+def test_chunks_of_different_thresholds_are_not_merged(complex_):
+    frame, mol, ligand = complex_
+    one, two = (
+        interactions(frame, ligand=mol, ligand_atoms=ligand, thresholds=t) for t in (PLIP, PROLIF)
+    )
+    with pytest.raises(SelectionError, match="chunks differ"):
+        merge_interactions([one, two])
