@@ -215,7 +215,15 @@ def load_ligand(text_or_path: str | Path, *, ph: float = 7.4, seed: int = 1) -> 
     if not 0 <= seed < 2**31:
         raise LigandError(f"a seed of {seed} was given: it must lie between 0 and 2147483647")
     with rdBase.BlockLogs():
-        return _prepare(_read(text_or_path), ph=ph, seed=seed)
+        try:
+            return _prepare(_read(text_or_path), ph=ph, seed=seed)
+        except LigandError:
+            raise
+        except (ValueError, RuntimeError) as error:
+            # RDKit's own checks let a few impossible molecules pass, which it refuses later.
+            raise LigandError(
+                f"{_quoted(str(text_or_path))} is no valid molecule: {_first_line(error)}"
+            ) from error
 
 
 def state_of(ligand: Ligand, charge: int | None = None) -> ChargeState:
@@ -408,6 +416,10 @@ def _unknown_name(text: str, path: Path) -> str:
 
 def _quoted(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _parse_smiles(text: str) -> Chem.Mol:

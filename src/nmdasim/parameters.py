@@ -45,8 +45,9 @@ _METHOD = (
 )
 _CHARGE_METHOD = (
     "AM1-BCC by sqm from the conformer with the least internal electrostatic energy (ELF "
-    "selection among at most 200; MMFF94 serves this choice only), averaged over topologically equivalent atoms, rounded to "
-    "1e-6 e with an exact net charge; mirror images share one calculation"
+    "selection among at most 200; MMFF94 charges serve this choice only), averaged over "
+    "topologically equivalent atoms, rounded to 1e-6 e with an exact net charge; mirror images "
+    "share one calculation"
 )
 _PROGRAMS = (
     "openmm",
@@ -107,7 +108,7 @@ def load_parameters(state: ChargeState) -> Parameters:
     shipped = _shipped().get(state.smiles)
     if shipped is not None:
         return read_parameters(shipped)
-    cached = _cache_folder() / f"{_cache_key(state.smiles)}.json"
+    cached = cache_file(state)
     if cached.is_file():
         try:
             return read_parameters(cached)
@@ -117,6 +118,23 @@ def load_parameters(state: ChargeState) -> Parameters:
     parameters = generate_parameters(state)
     _keep(parameters, cached)
     return parameters
+
+
+def cache_file(state: ChargeState) -> Path:
+    """Tell where generated parameters of a charge state are kept.
+
+    Parameters
+    ----------
+    state : ChargeState
+
+    Returns
+    -------
+    path : pathlib.Path
+        Named by the chemistry and `METHOD_VERSION`; need not exist.
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(base) if base else Path.home() / ".cache") / "nmdasim" / "parameters"
+    return folder / f"{_sha256(f'{METHOD_VERSION}|{state.smiles}')[:32]}.json"
 
 
 def generate_parameters(state: ChargeState) -> Parameters:
@@ -247,15 +265,6 @@ def _shipped() -> Mapping[str, Path]:
         Chem.CanonSmiles(json.loads(path.read_text(encoding="utf-8"))["smiles"]): path
         for path in records
     }
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "nmdasim" / "parameters"
-
-
-def _cache_key(smiles: str) -> str:
-    return _sha256(f"{METHOD_VERSION}\n{smiles}")[:32]
 
 
 def _keep(parameters: Parameters, path: Path) -> None:
