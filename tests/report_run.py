@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rdkit import Chem
 
+from nmdasim.pore import radii_of, radius_profile
 from nmdasim.subunits import ring_of, subunits
 
 DATA = Path(__file__).parent / "data"
@@ -54,7 +55,7 @@ def write_run(
     dump(folder / "equilibration.json", EQUILIBRATION)
     dump(folder / "segments" / "00000.json", SEGMENT)
     dump(folder / "analysis" / "checks.json", CHECKS)
-    for name, table in tables(rng, shift_nm).items():
+    for name, table in tables(folder / "topology.cif", rng, shift_nm).items():
         pq.write_table(pa.table(table), folder / "analysis" / f"{name}.parquet")
     return folder
 
@@ -86,7 +87,7 @@ def dump(path: Path, content: object) -> None:
     path.write_text(json.dumps(content))
 
 
-def tables(rng: np.random.Generator, shift_nm: float) -> dict[str, dict]:
+def tables(topology: Path, rng: np.random.Generator, shift_nm: float) -> dict[str, dict]:
     frame = np.arange(N_FRAMES)
     noise = rng.normal(scale=0.02, size=(6, N_FRAMES)).cumsum(axis=1) * 0.5
     frames = {
@@ -104,7 +105,9 @@ def tables(rng: np.random.Generator, shift_nm: float) -> dict[str, dict]:
         "temperature_k": 310 + rng.normal(scale=2.5, size=N_FRAMES),
     }
     names = ("chain", "subunit", "number", "residue", "type", "occupancy", "mean_distance_nm")
-    contacts: dict[str, list] = dict(zip(names, map(list, zip(*CONTACTS, strict=True)), strict=True))
+    contacts: dict[str, list] = dict(
+        zip(names, map(list, zip(*CONTACTS, strict=True)), strict=True)
+    )
     contacts["ring"] = [ring_of(row[1], row[2]) for row in CONTACTS]
     contacts["status"] = ["side chain rebuilt" if row[0] == "D" else "observed" for row in CONTACTS]
     contacts["occupancy_error"] = [0.04 if row[5] > 0.3 else np.nan for row in CONTACTS]
@@ -114,7 +117,7 @@ def tables(rng: np.random.Generator, shift_nm: float) -> dict[str, dict]:
         "contacts": contacts,
         "ring_contacts": ring_contacts(),
         "contacts_by_frame": contacts_by_frame(rng),
-        "profile": profile(),
+        "profile": profile(topology),
         "estimates": estimates(frames),
     }
 
@@ -145,19 +148,25 @@ def contacts_by_frame(rng: np.random.Generator) -> dict[str, list]:
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
-def profile() -> dict[str, np.ndarray]:
-    z = np.linspace(-1.0, 3.5, 181)
-    radius = 0.15 + 0.42 * np.exp(-(((z - 0.75) / 0.45) ** 2)) + 0.35 * (z < -0.4) * (-z - 0.4)
-    radius = radius + 0.5 * np.clip(z - 2.7, 0, None)
-    filled = np.where(np.abs(z - 0.88) < 0.4, np.minimum(radius, 0.06 + np.abs(z - 0.88)), radius)
+def profile(topology: Path) -> dict[str, np.ndarray]:
+    structure = gemmi.read_structure(str(topology))
+    heavy = [atom for atom in structure[0].all() if not atom.atom.is_hydrogen()]
+    protein = np.array([atom.atom.pos.tolist() for atom in heavy]) / 10
+    molecule = Chem.RemoveHs(Chem.MolFromMolFile(str(LIGAND), removeHs=False))
+    ligand = np.array(molecule.GetConformer().GetPositions()) / 10
+    elements = [atom.atom.element.name for atom in heavy]
+    more = [atom.GetSymbol() for atom in molecule.GetAtoms()]
+    start = radius_profile(protein, radii=radii_of(elements))
+    filled = radius_profile(np.concatenate([protein, ligand]), radii=radii_of(elements + more))
+    error = np.full(len(start.levels), 0.012)
     return {
-        "z_nm": z,
-        "radius_open_nm": radius,
-        "radius_open_error_nm": np.full_like(z, 0.012),
-        "radius_ligand_nm": filled,
-        "radius_ligand_error_nm": np.full_like(z, 0.010),
-        "radius_start_open_nm": radius * 1.05,
-        "radius_start_ligand_nm": filled * 1.05,
+        "z_nm": start.levels,
+        "radius_open_nm": start.radius[0] * 1.05,
+        "radius_open_error_nm": error,
+        "radius_ligand_nm": filled.radius[0] * 1.05,
+        "radius_ligand_error_nm": error,
+        "radius_start_open_nm": start.radius[0],
+        "radius_start_ligand_nm": filled.radius[0],
     }
 
 

@@ -27,7 +27,8 @@ from nmdasim.report.figures import (
 )
 from nmdasim.report.palette import END_CARBON, PORE_COLOURS, SUBUNIT_COLOURS
 from nmdasim.report.record import RunRecord, read_record, rings_of
-from nmdasim.report.scene import HOLE_THRESHOLDS, build_scene, ring_title
+from nmdasim.report.scene import HOLE_THRESHOLDS, build_scene, height_text, ring_title
+from nmdasim.rundir import write_atomic
 
 __all__ = ["write_report"]
 
@@ -52,7 +53,9 @@ def write_report(runs: Path | Sequence[Path], path: Path) -> Path:
     Raises
     ------
     ReportError
-        If no run is given, a folder is no analysed run, or the file cannot be written.
+        If no run is given, a folder is no analysed run, or the folder of `path` cannot be made.
+    RunStorageError
+        If the disk is full or refuses the file.
 
     Notes
     -----
@@ -64,17 +67,14 @@ def write_report(runs: Path | Sequence[Path], path: Path) -> Path:
         raise ReportError("no run was given: name at least one run folder")
     page = render_report([read_record(folder) for folder in folders])
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ReportError(
             f"the report cannot be written to {path} ({error.strerror}): "
-            "give a place that is writable and has room"
+            "give a place that is writable"
         ) from error
+    write_atomic(path, page)
     return path
 
 
@@ -112,6 +112,7 @@ def render_report(records: Sequence[RunRecord]) -> str:
         pore_colours=PORE_COLOURS,
         subunit_colours=SUBUNIT_COLOURS,
         end_colour=END_CARBON,
+        height=height_text,
     )
 
 

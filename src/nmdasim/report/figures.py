@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from nmdasim.report.palette import OKABE_ITO, TEMPLATE, TYPE_COLOURS
 from nmdasim.report.record import RunRecord, residue_label, rings_of
-from nmdasim.report.scene import HOLE_THRESHOLDS, ring_title
+from nmdasim.report.scene import HOLE_THRESHOLDS, height_text, ring_title
 from nmdasim.report.words import status_mark
 
 #: Column of frames.parquet, title of the panel, factor to the unit of the title.
@@ -68,7 +68,7 @@ def plot_profile(record: RunRecord) -> go.Figure:
         xaxis={"title": {"text": "pore radius (Å)"}, "range": [0, _TOP_RADIUS]},
         yaxis={"title": {"text": "height z along the pore axis (Å)"}, "range": _ends(z)},
         legend={"orientation": "h", "y": -0.13, "x": 0, "font": {"size": 11}},
-        margin={"l": 55, "r": 12, "t": 12, "b": 50},
+        margin={"l": 55, "r": 12, "t": 30, "b": 50},
     )
     return figure
 
@@ -280,7 +280,9 @@ def contact_label(row: Mapping) -> str:
         Safe to put into a page.
     """
     label = residue_label(row["subunit"], row["residue"], row["number"])
-    return html.escape(f"{_with_ring(label, row['ring'])} {row['chain']}{status_mark(row['status'])}")
+    return html.escape(
+        f"{_with_ring(label, row['ring'])} {row['chain']}{status_mark(row['status'])}"
+    )
 
 
 def thin(values: NDArray) -> NDArray:
@@ -337,8 +339,8 @@ def _mark_profile(figure: go.Figure, record: RunRecord) -> None:
         height = ring.height * _ANGSTROM
         figure.add_hline(y=height, line_width=0.8, line_color="#888", layer="below")
         figure.add_annotation(
-            x=1, xref="paper", y=height, text=f"{ring_title(ring.name)} {height:.1f} Å",
-            showarrow=False, xanchor="right", yanchor="bottom", font={"size": 11},
+            x=1, xref="paper", y=height, showarrow=False, xanchor="right", yanchor="bottom",
+            text=f"{ring_title(ring.name)} {height_text(ring.height)} Å", font={"size": 11},
             hovertext=html.escape(ring.residues),
         )  # fmt: skip
     for threshold in HOLE_THRESHOLDS:
@@ -356,7 +358,11 @@ def _occupancy_map(
         key=lambda kind: (known.index(kind) if kind in known else len(known), kind),
     )
     shape = (len(order), len(kinds))
-    occupancy, text, hover = np.full(shape, np.nan), np.full(shape, "", object), np.full(shape, "", object)
+    occupancy, text, hover = (
+        np.full(shape, np.nan),
+        np.full(shape, "", object),
+        np.full(shape, "", object),
+    )
     for key, kind, row in cells:
         at = order.index(key), kinds.index(kind)
         occupancy[at] = row["occupancy"]

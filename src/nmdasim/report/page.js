@@ -25,7 +25,6 @@
       console.error(plot.id, error);
     }
     if (!flat) {
-      plot.camera = structuredClone(figure.layout.scene.camera);
       await keepForPrint(plot);
     }
   }
@@ -59,9 +58,11 @@
         trace.meta === target.dataset.groups ? [i] : []);
       if (chosen.length) Plotly.restyle(plot, { visible: target.checked }, chosen);
     });
-    controls.querySelector("[data-reset]").addEventListener("click", () => {
-      Plotly.relayout(plot, { "scene.camera": structuredClone(plot.camera) });
-    });
+    for (const button of controls.querySelectorAll("[data-view]")) {
+      button.addEventListener("click", () => {
+        Plotly.relayout(plot, structuredClone(plot.layout.meta[button.dataset.view]));
+      });
+    }
   }
 
   document.querySelectorAll(".controls").forEach(connect);

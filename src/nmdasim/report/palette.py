@@ -29,6 +29,9 @@ SUBUNIT_COLOURS = {
 }
 """Two light shades for the two copies of each subunit, so that the ligand stands out."""
 
+LIGAND_CARBON = "#2B2B2B"
+"""Carbon atoms of the ligand at the start; those of residues are light grey."""
+
 END_CARBON = OKABE_ITO["purple"]
 """Carbon atoms of the ligand in the last frame."""
 

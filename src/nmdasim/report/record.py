@@ -14,6 +14,17 @@ from numpy.typing import NDArray
 from rdkit import Chem
 
 from nmdasim.errors import ReportError
+from nmdasim.rundir import (
+    ANALYSIS,
+    EQUILIBRATION,
+    LIGAND,
+    PROVENANCE,
+    RECEPTOR,
+    RUN,
+    SEGMENTS,
+    STATUS,
+    TOPOLOGY,
+)
 from nmdasim.subunits import ONE_LETTER, RING_NAMES, ring_of
 
 #: Columns without which a table cannot be drawn; more are allowed.
@@ -102,7 +113,7 @@ class RunRecord:
     """`provenance.json`."""
     status: Mapping
     """`status.json`."""
-    equilibration: Mapping | Sequence
+    equilibration: Mapping
     """`equilibration.json`; empty when the file is absent."""
     segments: tuple[Mapping, ...]
     """Manifests of the committed segments, in order."""
@@ -169,7 +180,7 @@ def read_record(folder: Path) -> RunRecord:
         If the folder is no run folder, has no analysis yet, or a file of it is damaged.
     """
     folder = Path(folder)
-    if not (folder / "run.toml").is_file():
+    if not (folder / RUN).is_file():
         raise ReportError(
             f"{folder} is not a run folder: it has no run.toml; "
             "give the folder that `nmdasim run` wrote"
@@ -179,20 +190,20 @@ def read_record(folder: Path) -> RunRecord:
         raise ReportError(
             f"{folder} has no production frames to report on; run longer, then analyse again"
         )
-    residues, receptor_checks, source = _read_receptor(folder / "receptor.cif")
+    residues, receptor_checks, source = _read_receptor(folder / RECEPTOR)
     return RunRecord(
         folder=folder,
-        inputs=_read_inputs(folder / "run.toml"),
-        provenance=_read_json(folder / "provenance.json"),
-        status=_read_json(folder / "status.json", default={}),
-        equilibration=_read_json(folder / "equilibration.json", default={}),
-        segments=tuple(_read_json(path) for path in sorted(folder.glob("segments/*.json"))),
-        ligand=_read_ligand(folder / "ligand.sdf"),
-        atoms=_read_atoms(folder / "topology.cif"),
+        inputs=_read_inputs(folder / RUN),
+        provenance=_read_object(folder / PROVENANCE),
+        status=_read_object(folder / STATUS, required=False),
+        equilibration=_read_object(folder / EQUILIBRATION, required=False),
+        segments=tuple(_read_object(path) for path in sorted((folder / SEGMENTS).glob("*.json"))),
+        ligand=_read_ligand(folder / LIGAND),
+        atoms=_read_atoms(folder / TOPOLOGY),
         residues=residues,
         receptor_checks=receptor_checks,
         source=source,
-        checks=tuple(_read_json(folder / "analysis" / "checks.json")),
+        checks=_read_list(folder / ANALYSIS / "checks.json"),
         tables=tables,
     )
 
@@ -218,7 +229,7 @@ def rings_of(record: RunRecord) -> tuple[Ring, ...]:
         if ring:
             heights.setdefault(ring, []).append(atoms.positions[i, 2])
             names.setdefault(ring, set()).add(
-                residue_label(subunit, atoms.residue[i], atoms.number[i])
+                residue_label(subunit or "", atoms.residue[i], atoms.number[i])
             )
     return tuple(
         Ring(
@@ -267,18 +278,35 @@ def _read_text(path: Path) -> str:
 
 
 def _what_to_do(path: Path) -> str:
-    if path.parent.name == "analysis":
+    if path.parent.name == ANALYSIS:
         return f"run `nmdasim analyse {path.parent.parent}` first"
     return "run the same `nmdasim run` command again to complete this folder"
 
 
-def _read_json(path: Path, *, default: Mapping | None = None) -> Mapping | Sequence:
-    if default is not None and not path.is_file():
-        return default
+def _read_json(path: Path) -> object:
     try:
         return json.loads(_read_text(path))
     except json.JSONDecodeError as error:
         raise ReportError(f"{path} is not valid JSON ({error}): {_what_to_do(path)}") from error
+
+
+def _read_object(path: Path, *, required: bool = True) -> Mapping:
+    if not required and not path.is_file():
+        return {}
+    content = _read_json(path)
+    if not isinstance(content, Mapping):
+        raise ReportError(f"{path} holds no JSON object: {_what_to_do(path)}")
+    return content
+
+
+def _read_list(path: Path) -> tuple[Mapping, ...]:
+    """Read a list of records, also where it is the only list of an object."""
+    content = _read_json(path)
+    if isinstance(content, Mapping):
+        content = next((value for value in content.values() if isinstance(value, list)), None)
+    if not isinstance(content, list) or not all(isinstance(row, Mapping) for row in content):
+        raise ReportError(f"{path} holds no list of records: {_what_to_do(path)}")
+    return tuple(content)
 
 
 def _read_inputs(path: Path) -> Mapping:
@@ -293,7 +321,7 @@ def _read_inputs(path: Path) -> Mapping:
 
 
 def _read_table(folder: Path, name: str) -> pa.Table:
-    path = folder / "analysis" / f"{name}.parquet"
+    path = folder / ANALYSIS / f"{name}.parquet"
     if not path.is_file():
         raise ReportError(
             f"{folder} has no analysis/{path.name}: "
@@ -318,9 +346,7 @@ def _read_receptor(path: Path) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...]
     except (RuntimeError, ValueError) as error:
         raise ReportError(f"{path} is not a receptor file ({error})") from error
     residues = _rows(block, "_nmdasim_residue.", ("chain", "subunit", "number", "name", "status"))
-    checks = _rows(
-        block, "_nmdasim_check.", ("name", "value", "limit", "unit", "passed", "detail")
-    )
+    checks = _rows(block, "_nmdasim_check.", ("name", "value", "limit", "unit", "passed", "detail"))
     if not residues:
         raise ReportError(f"{path} has no table _nmdasim_residue: it is not a prepared receptor")
     return residues, checks, _items(block, "_nmdasim_source.")
@@ -328,9 +354,7 @@ def _read_receptor(path: Path) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...]
 
 def _rows(block: gemmi.cif.Block, prefix: str, tags: Sequence[str]) -> tuple[Mapping, ...]:
     table = block.find(prefix, list(tags))
-    return tuple(
-        {tag: _plain(row[column]) for column, tag in enumerate(tags)} for row in table
-    )
+    return tuple({tag: _plain(row[column]) for column, tag in enumerate(tags)} for row in table)
 
 
 def _items(block: gemmi.cif.Block, prefix: str) -> Mapping[str, str]:

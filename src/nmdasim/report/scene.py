@@ -1,17 +1,20 @@
 """The 3-D view of pore and ligand: meshes for plotly, in Angstrom, pore axis vertical."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 from rdkit import Chem
-from scipy.interpolate import CubicSpline, PchipInterpolator
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import gaussian_filter1d
 
+from nmdasim.pore import radii_of, radius_profile
 from nmdasim.report.palette import (
     END_CARBON,
+    LIGAND_CARBON,
     OKABE_ITO,
     PORE_COLOURS,
     SUBUNIT_COLOURS,
@@ -35,11 +38,19 @@ _MAX_BOND = 2.0
 _CUT_IN_FRONT = 2.0
 _ELEMENTS = ("C", "N", "O", "S", "Cl", "F", "Br", "I", "H", "P")
 _ELEMENT_COLOURS = (
-    "#3C3C3C", OKABE_ITO["blue"], OKABE_ITO["vermilion"], OKABE_ITO["yellow"],
+    "#A8A8A8", OKABE_ITO["blue"], OKABE_ITO["vermilion"], OKABE_ITO["yellow"],
     OKABE_ITO["green"], OKABE_ITO["green"], "#8C510A", OKABE_ITO["purple"], "#F4F4F4",
     OKABE_ITO["orange"],
 )  # fmt: skip
-_LIGHT = {"ambient": 0.55, "diffuse": 0.7, "specular": 0.15, "roughness": 0.6, "fresnel": 0.05}
+_LIGHT = {"ambient": 0.55, "diffuse": 0.6, "specular": 0.1, "roughness": 0.5, "fresnel": 0.02}
+# Shorter pieces of backbone are not cut off from the rest.
+_MIN_PIECE = 6
+# The surface ends this far beyond the outermost rings, Angstrom.
+_PORE_MARGIN = 6.0
+_MAX_PORE_RADIUS = 7.0
+_SIDE_ZOOM, _SITE_ZOOM = 1.95, 4.0
+# The pore widens downwards, so the labels of its rings may stand inside the widest part.
+_LABEL_INSET = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,9 +81,7 @@ def join_meshes(meshes: Iterable[Mesh]) -> Mesh:
     """
     meshes = list(meshes)
     if not meshes:
-        return Mesh(
-            vertices=np.zeros((0, 3)), faces=np.zeros((0, 3), dtype=int), value=np.zeros(0)
-        )
+        return Mesh(vertices=np.zeros((0, 3)), faces=np.zeros((0, 3), dtype=int), value=np.zeros(0))
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
     return Mesh(
         vertices=np.concatenate([mesh.vertices for mesh in meshes]),
@@ -182,18 +191,18 @@ def ribbon(positions: NDArray, names: Sequence[str]) -> Mesh:
         vertices=np.concatenate([vertices, ends]),
         faces=np.concatenate([_tube_faces(len(at), _SIDES), _cap_faces(len(at), _SIDES)]),
         value=np.concatenate([np.repeat(at, _SIDES), at[[0, -1]]]),
-        names=tuple(names[i] for i in np.repeat(nearest, _SIDES)) + (names[0], names[-1]),
+        names=(*(names[i] for i in np.repeat(nearest, _SIDES)), names[0], names[-1]),
     )
 
 
-def pore_surface(
-    height: NDArray, radius: NDArray, *, first_angle: float, span: float
-) -> Mesh:
-    """Turn a radius profile round the pore axis.
+def pore_surface(path: NDArray, radius: NDArray, *, first_angle: float, span: float) -> Mesh:
+    """Turn a radius profile round the centre line of the pore.
 
     Parameters
     ----------
-    height, radius : ndarray of float64, shape (n_levels,), Angstrom
+    path : ndarray of float64, shape (n_levels, 3), Angstrom
+        Centre of the largest sphere at each level.
+    radius : ndarray of float64, shape (n_levels,), Angstrom
         Levels without a radius (nan) must be left out by the caller.
     first_angle, span : float, rad
         Where the surface starts and how far it goes round; 2 pi closes it.
@@ -203,17 +212,11 @@ def pore_surface(
     mesh : Mesh
         The value of a vertex is its radius.
     """
-    n_around = 49
+    n_around = 37
     angles = first_angle + np.linspace(0.0, span, n_around)
-    vertices = np.stack(
-        [
-            np.outer(radius, np.cos(angles)),
-            np.outer(radius, np.sin(angles)),
-            np.repeat(height[:, None], n_around, axis=1),
-        ],
-        axis=-1,
-    ).reshape(-1, 3)
-    faces = _grid_faces(len(height), n_around)
+    rim = np.stack([np.cos(angles), np.sin(angles), np.zeros(n_around)], axis=1)
+    vertices = (path[:, None] + radius[:, None, None] * rim).reshape(-1, 3)
+    faces = _grid_faces(len(path), n_around)
     return Mesh(vertices=vertices, faces=faces, value=np.repeat(radius, n_around))
 
 
@@ -262,20 +265,22 @@ def build_scene(record: RunRecord, ligand_end: NDArray | None = None) -> go.Figu
     if ligand_end is not None:
         traces.append(_ligand_trace(record.ligand, ligand_end * _ANGSTROM, group="end"))
     figure = go.Figure(traces)
+    # Plotly turns the normals of visible faces away from the viewer: light from behind.
+    x, y, z = -1e4 * (view + 0.5 * np.cross([0.0, 0.0, 1.0], view) + [0.0, 0.0, 0.7])
+    figure.update_traces(lightposition={"x": x, "y": y, "z": z}, selector={"type": "mesh3d"})
     figure.update_layout(
         template=TEMPLATE,
         showlegend=False,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        scene=_scene_layout(record, view, start),
+        scene=_scene_layout(record, view),
+        meta=scene_views(record),
     )
     return figure
 
 
 def _uniform(vertices: NDArray, faces: NDArray, value: float, name: str) -> Mesh:
     names = (name,) * len(vertices) if name else ()
-    return Mesh(
-        vertices=vertices, faces=faces, value=np.full(len(vertices), value), names=names
-    )
+    return Mesh(vertices=vertices, faces=faces, value=np.full(len(vertices), value), names=names)
 
 
 def _cross_sections(path: NDArray, first: NDArray, second: NDArray, size: NDArray) -> NDArray:
@@ -322,7 +327,7 @@ def _interpolate(index: NDArray, values: NDArray, at: NDArray) -> NDArray:
 
 
 def _bend_directions(positions: NDArray) -> NDArray:
-    """Unit vectors towards the inside of the bend, kept on one side along the chain."""
+    """Find unit vectors towards the inside of the bend, kept on one side along the chain."""
     if len(positions) < 3:
         return np.tile([1.0, 0.0, 0.0], (len(positions), 1))
     bend = positions[:-2] - 2 * positions[1:-1] + positions[2:]
@@ -343,7 +348,7 @@ def _backbone_traces(record: RunRecord, view: NDArray, cut: float) -> list[go.Me
     colours = _chain_colours(record)
     parts: dict[tuple[str, bool], list[Mesh]] = {}
     for chain, positions, names in _backbone_pieces(record):
-        front = positions @ view > cut
+        front = _without_short_runs(positions @ view > cut)
         for first, last in _runs(front):
             # One residue of overlap closes the gap between the cut halves.
             piece = slice(first, min(last + 2, len(positions)))
@@ -383,13 +388,21 @@ def _backbone_pieces(record: RunRecord) -> list[tuple[str, NDArray, list[str]]]:
     return pieces
 
 
-def _label(record: RunRecord, subunits: dict[str, str], atom: int) -> str:
+def _label(record: RunRecord, subunits: Mapping[str, str], atom: int) -> str:
     atoms = record.atoms
     return html.escape(
-        residue_label(
-            subunits.get(atoms.chain[atom], ""), atoms.residue[atom], atoms.number[atom]
-        )
+        residue_label(subunits.get(atoms.chain[atom], ""), atoms.residue[atom], atoms.number[atom])
     )
+
+
+def _without_short_runs(flags: NDArray) -> NDArray:
+    """Turn runs that are too short to make sense alone into part of their neighbours."""
+    flags = flags.copy()
+    for first, last in sorted(_runs(flags), key=lambda run: run[1] - run[0]):
+        length = last + 1 - first
+        if length < _MIN_PIECE and length < len(flags):
+            flags[first : last + 1] = flags[first - 1] if first else flags[last + 1]
+    return flags
 
 
 def _runs(flags: NDArray) -> list[tuple[int, int]]:
@@ -399,7 +412,8 @@ def _runs(flags: NDArray) -> list[tuple[int, int]]:
 
 
 def _chain_colours(record: RunRecord) -> dict[str, str]:
-    colours, used = {}, {}
+    colours: dict[str, str] = {}
+    used: dict[str, int] = {}
     for chain in dict.fromkeys(record.atoms.chain.tolist()):
         subunit = record.subunit_of_chain.get(chain, "")
         shades = SUBUNIT_COLOURS.get(subunit, SUBUNIT_COLOURS[""])
@@ -413,9 +427,7 @@ def _contact_traces(record: RunRecord) -> list[go.Mesh3d | go.Scatter3d]:
     residues = {(row["chain"], row["number"]): row for row in contacts if row["occupancy"] > 0}
     meshes, tips, labels = [], [], []
     for (chain, number), row in sorted(residues.items()):
-        chosen = np.flatnonzero(
-            (record.atoms.chain == chain) & (record.atoms.number == number)
-        )
+        chosen = np.flatnonzero((record.atoms.chain == chain) & (record.atoms.number == number))
         if not len(chosen):
             continue
         label = html.escape(residue_label(row["subunit"], row["residue"], number))
@@ -465,7 +477,7 @@ def _ligand_trace(molecule: Chem.Mol, positions: NDArray, *, group: str) -> go.M
         for a, b, code in ((positions[i], middle, codes[i]), (middle, positions[j], codes[j])):
             meshes.append(cylinder(a, b, 0.17, value=code, name=f"ligand, {when}"))
     return _element_trace(
-        join_meshes(meshes), group=group, carbon=END_CARBON if group == "end" else None
+        join_meshes(meshes), group=group, carbon=END_CARBON if group == "end" else LIGAND_CARBON
     )
 
 
@@ -490,15 +502,11 @@ def _element_trace(mesh: Mesh, *, group: str, carbon: str | None = None) -> go.M
 
 
 def _pore_traces(record: RunRecord, azimuth: float) -> list[go.Mesh3d]:
-    height = record.column("profile", "z_nm") * _ANGSTROM
-    radius = record.column("profile", "radius_open_nm") * _ANGSTROM
-    known = np.isfinite(radius)
-    if known.sum() < 2:
+    path, radius = _lumen(record)
+    if len(radius) < 2:
         return []
-    fine = np.arange(height[known].min(), height[known].max(), 0.25)
-    smooth = PchipInterpolator(height[known], radius[known])(fine)
     low, high = HOLE_THRESHOLDS
-    top = max(2 * high, float(smooth.max()))
+    top = max(2 * high, float(radius.max()))
     steps = ((0, low), (low, high), (high, top))
     scale = [
         [edge / top, colour]
@@ -507,16 +515,40 @@ def _pore_traces(record: RunRecord, azimuth: float) -> list[go.Mesh3d]:
     ]
     traces = []
     for group, first in (("pore", azimuth + np.pi / 2), ("pore_front", azimuth - np.pi / 2)):
-        mesh = pore_surface(fine, smooth, first_angle=first, span=np.pi)
+        mesh = pore_surface(path, radius, first_angle=first, span=np.pi)
         names = [f"pore radius {value:.1f} Å at z = {z:.1f} Å" for value, z in _levels(mesh)]
         traces.append(
             _mesh_trace(
-                mesh, names=names, group=group, visible=group == "pore", opacity=0.45,
-                intensity=mesh.value.astype(np.float32), colorscale=scale, cmin=0, cmax=top,
+                mesh,
+                names=names,
+                group=group,
+                visible=group == "pore",
+                opacity=0.5,
+                intensity=mesh.value.astype(np.float32),
+                colorscale=scale,
+                cmin=0,
+                cmax=top,
                 showscale=False,
-            )  # fmt: skip
+            )
         )
     return traces
+
+
+def _lumen(record: RunRecord) -> tuple[NDArray, NDArray]:
+    """Centre line and radius of the starting structure between the outermost rings."""
+    levels = record.column("profile", "z_nm")
+    radius = record.column("profile", "radius_start_open_nm") * _ANGSTROM
+    atoms = record.atoms
+    centre = radius_profile(atoms.positions, radii=radii_of(atoms.element), levels=levels).centre[0]
+    path = np.column_stack([gaussian_filter1d(centre, 3, axis=0), levels]) * _ANGSTROM
+    rings = [ring.height * _ANGSTROM for ring in rings_of(record)] or [0.0]
+    shown = (
+        np.isfinite(radius)
+        & np.isfinite(path).all(axis=1)
+        & (path[:, 2] > min(rings) - _PORE_MARGIN)
+        & (path[:, 2] < max(rings) + _PORE_MARGIN)
+    )
+    return path[shown], np.minimum(radius[shown], _MAX_PORE_RADIUS)
 
 
 def _levels(mesh: Mesh) -> Iterable[tuple[float, float]]:
@@ -533,25 +565,71 @@ def _mesh_trace(
     return go.Mesh3d(
         x=x, y=y, z=z, i=i, j=j, k=k, text=text or None,
         hoverinfo="text" if text else "skip", lighting=_LIGHT, flatshading=False,
-        lightposition={"x": 2000, "y": -3000, "z": 4000}, visible=visible, meta=group,
+        visible=visible, meta=group,
         **appearance,
     )  # fmt: skip
 
 
-def _scene_layout(record: RunRecord, view: NDArray, ligand: NDArray) -> dict:
+def _scene_layout(record: RunRecord, view: NDArray) -> dict:
+    lower, upper = _box(record)
     hidden = {"visible": False, "showspikes": False}
+    axes = {
+        f"{name}axis": {**hidden, "range": [float(lower[i]), float(upper[i])]}
+        for i, name in enumerate("xyz")
+    }
+    side = _view(view, (lower + upper) / 2, lower, upper, zoom=_SIDE_ZOOM)
     return {
-        "xaxis": hidden,
-        "yaxis": hidden,
-        "zaxis": hidden,
-        "aspectmode": "data",
+        **axes,
+        **{key.removeprefix("scene."): value for key, value in side.items()},
+        "aspectmode": "manual",
         "dragmode": "turntable",
         "bgcolor": "#FFFFFF",
         "annotations": _ring_labels(rings_of(record), record.atoms, view),
-        "camera": {
-            "eye": {"x": 1.6 * view[0], "y": 1.6 * view[1], "z": 0.15},
+    }
+
+
+def scene_views(record: RunRecord) -> Mapping[str, Mapping]:
+    """Prepare the places from which the buttons look at the scene.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    views : mapping of str to mapping
+        What plotly's relayout takes: "side" shows the whole pore, "site" the ligand.
+    """
+    ligand = np.array(record.ligand.GetConformer().GetPositions())
+    azimuth = viewing_angle(ligand)
+    view = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
+    lower, upper = _box(record)
+    return {
+        "side": _view(view, (lower + upper) / 2, lower, upper, zoom=_SIDE_ZOOM),
+        "site": _view(view, ligand.mean(axis=0), lower, upper, zoom=_SITE_ZOOM),
+    }
+
+
+def _box(record: RunRecord) -> tuple[NDArray, NDArray]:
+    positions = record.atoms.positions * _ANGSTROM
+    return positions.min(axis=0) - 2.0, positions.max(axis=0) + 2.0
+
+
+def _view(
+    view: NDArray, target: NDArray, lower: NDArray, upper: NDArray, *, zoom: float
+) -> Mapping[str, Mapping]:
+    """Look at a point; without perspective the size of the box in the scene is the zoom."""
+    size = upper - lower
+    ratio = zoom * size / size.max()
+    centre = (target - (lower + upper) / 2) / size * ratio
+    eye = centre + 2.0 * (view + np.array([0.0, 0.0, 0.1]))
+    names = "xyz"
+    return {
+        "scene.aspectratio": dict(zip(names, ratio.tolist(), strict=True)),
+        "scene.camera": {
+            "eye": dict(zip(names, eye.tolist(), strict=True)),
+            "center": dict(zip(names, centre.tolist(), strict=True)),
             "up": {"x": 0, "y": 0, "z": 1},
-            "center": {"x": 0, "y": 0, "z": 0},
             "projection": {"type": "orthographic"},
         },
     }
@@ -559,18 +637,35 @@ def _scene_layout(record: RunRecord, view: NDArray, ligand: NDArray) -> dict:
 
 def _ring_labels(rings: Sequence[Ring], atoms: Atoms, view: NDArray) -> list[dict]:
     right = np.array([-view[1], view[0], 0.0])
-    edge = float((atoms.positions @ right).max()) * _ANGSTROM
-    labels = []
-    for ring in rings:
-        x, y, _ = right * edge
-        labels.append(
-            {
-                "x": float(x), "y": float(y), "z": ring.height * _ANGSTROM,
-                "text": f"{html.escape(ring_title(ring.name))} {ring.height * _ANGSTROM:.1f} Å",
-                "showarrow": False, "xanchor": "left", "font": {"size": 12, "color": "#222"},
-            }
-        )  # fmt: skip
-    return labels
+    edge = float((atoms.positions @ right).max()) * _ANGSTROM - _LABEL_INSET
+    x, y, _ = (right * edge).tolist()
+    return [
+        {
+            "x": x, "y": y, "z": ring.height * _ANGSTROM, "showarrow": False, "xanchor": "left",
+            "text": f"{html.escape(ring_title(ring.name))} {height_text(ring.height)} Å",
+            "font": {"size": 12, "color": "#222"},
+        }
+        for ring in rings
+    ]  # fmt: skip
+
+
+def height_text(height: float) -> str:
+    """Write a height in Angstrom.
+
+    Parameters
+    ----------
+    height : float, nm
+
+    Returns
+    -------
+    text : str
+
+    Examples
+    --------
+    >>> height_text(1.511), height_text(-1e-9)
+    ('15.1', '0.0')
+    """
+    return f"{round(height * _ANGSTROM, 1) + 0.0:.1f}"
 
 
 def ring_title(name: str) -> str:

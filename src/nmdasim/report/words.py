@@ -261,9 +261,9 @@ def estimate_text(mean: float | None, error: float | None) -> str:
     >>> estimate_text(9.8371, float("nan"))
     '9.84, error: not enough data'
     """
-    if not _known(mean):
+    if mean is None or not math.isfinite(mean):
         return "not enough data"
-    if not _known(error):
+    if error is None or not math.isfinite(error):
         return f"{mean:.3g}, error: not enough data"
     digits = 2 if error <= 0 else max(0, 1 - math.floor(math.log10(error)))
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
@@ -353,8 +353,7 @@ def equilibration_tables(record: RunRecord) -> tuple[tuple[Table, ...], Mapping[
     values : mapping of str to str
         The single values beside them.
     """
-    content = record.equilibration
-    lists = content if isinstance(content, Mapping) else {"stages": content}
+    lists = record.equilibration
     tables = tuple(
         _table_of(value)
         for value in lists.values()
@@ -418,8 +417,8 @@ def draw_ligand(record: RunRecord) -> str:
     flat = rdMolDraw2D.PrepareMolForDrawing(Chem.Mol(molecule), kekulize=True)
     drawing = rdMolDraw2D.MolDraw2DSVG(300, 240)
     options = drawing.drawOptions()
-    options.addStereoAnnotation = True
-    options.clearBackground = False
+    options.addStereoAnnotation = True  # type: ignore[assignment]
+    options.clearBackground = False  # type: ignore[assignment]
     options.useBWAtomPalette()
     drawing.DrawMolecule(flat)
     drawing.FinishDrawing()
@@ -649,7 +648,7 @@ def _cell(value: object) -> str:
 
 
 def _number(value: float | None) -> str:
-    if not _known(value):
+    if value is None or not math.isfinite(value):
         return "unknown"
     return f"{value:,.0f}".replace(",", "\u202f") if abs(value) >= 1e5 else f"{value:.4g}"
 
