@@ -174,7 +174,7 @@ def _run_figure(
         return None
     if rows:
         labels = figure.layout.yaxis.ticktext or ()
-        height = 110 + 26 * len(labels)
+        height = 125 + 26 * len(labels)
     return _figure(f"{key}-{name}", figure, height=height)
 
 

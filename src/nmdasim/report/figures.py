@@ -175,7 +175,7 @@ def plot_time_series(record: RunRecord) -> go.Figure:
         cols=_PANELS_ACROSS,
         shared_xaxes="all",
         subplot_titles=[title for _, title, _ in TIME_SERIES],
-        horizontal_spacing=0.085,
+        horizontal_spacing=0.11,
         vertical_spacing=0.095,
     )
     for panel, (column, title, factor) in enumerate(TIME_SERIES):
@@ -194,7 +194,7 @@ def plot_time_series(record: RunRecord) -> go.Figure:
     figure.update_xaxes(title_text=f"time ({unit})", row=n_rows)
     figure.update_annotations(font_size=12)
     figure.update_layout(
-        template=TEMPLATE, showlegend=False, margin={"l": 45, "r": 10, "t": 30, "b": 45}
+        template=TEMPLATE, showlegend=False, margin={"l": 45, "r": 10, "t": 50, "b": 45}
     )
     return figure
 
@@ -370,17 +370,17 @@ def _occupancy_map(
         hover[at] = _contact_hover(row)
     figure = go.Figure(
         go.Heatmap(
-            z=occupancy, x=[html.escape(kind) for kind in kinds], y=list(range(len(order))),
+            z=occupancy, x=[html.escape(kind).replace(" ", "<br>") for kind in kinds], y=list(range(len(order))),
             text=text, texttemplate="%{text}", hovertext=hover, hoverinfo="text",
             colorscale=_OCCUPANCY_SCALE, zmin=0, zmax=1, xgap=2, ygap=2,
-            colorbar={"title": {"text": "share of time"}, "thickness": 12, "len": 0.9},
+            showscale=False,
         )
     )  # fmt: skip
     figure.update_layout(
         template=TEMPLATE,
         yaxis={"tickvals": list(range(len(order))), "ticktext": list(labels), "showgrid": False},
         xaxis={"side": "top", "showgrid": False, "tickangle": 0},
-        margin={"l": 10, "r": 10, "t": 40, "b": 10},
+        margin={"l": 10, "r": 10, "t": 75, "b": 10},
     )
     return figure
 
@@ -451,7 +451,7 @@ def _raster_figure(
         xaxis={"title": {"text": f"time ({unit})"}, "showgrid": False},
         yaxis={"tickvals": list(range(len(labels))), "ticktext": list(labels), "showgrid": False},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        margin={"l": 10, "r": 10, "t": 40, "b": 45},
+        margin={"l": 10, "r": 10, "t": 75, "b": 45},
     )
     return figure
 
@@ -468,7 +468,7 @@ def _estimate_title(name: str, unit: str) -> str:
 def _estimate_point(label: str, row: Mapping) -> go.Scatter:
     factor = _ANGSTROM if row["unit"] == "nm" else 1.0
     error = row["error"]
-    known = error is not None and np.isfinite(error)
+    known = bool(error is not None and np.isfinite(error))
     return go.Scatter(
         x=[row["mean"] * factor], y=[html.escape(label)], mode="markers",
         error_x={"type": "data", "array": [error * factor if known else 0.0], "visible": known},

@@ -1,14 +1,8 @@
 "use strict";
 (() => {
-  const config = {
-    displaylogo: false,
-    responsive: true,
-    showSendToCloud: false,
-    modeBarButtonsToRemove: [
-      "sendDataToCloud", "select2d", "lasso2d", "autoScale2d", "hoverClosest3d",
-      "resetCameraLastSave3d", "tableRotation",
-    ],
-  };
+  const config = { displaylogo: false, responsive: true, showSendToCloud: false };
+  const flatButtons = [["toImage", "resetScale2d"]];
+  const solidButtons = [["toImage", "pan3d", "orbitRotation", "tableRotation"]];
 
   async function draw(plot) {
     plot.dataset.drawn = "busy";
@@ -17,7 +11,9 @@
     const flat = !figure.layout.scene;
     const toImageButtonOptions = { format: flat ? "svg" : "png", filename: plot.id, scale: 2 };
     try {
-      await Plotly.newPlot(plot, figure.data, figure.layout, { ...config, toImageButtonOptions });
+      await Plotly.newPlot(plot, figure.data, figure.layout, {
+        ...config, toImageButtonOptions, modeBarButtons: flat ? flatButtons : solidButtons,
+      });
       plot.dataset.drawn = "yes";
     } catch (error) {
       plot.dataset.drawn = "failed";

@@ -612,7 +612,10 @@ def scene_views(record: RunRecord) -> Mapping[str, Mapping]:
 
 def _box(record: RunRecord) -> tuple[NDArray, NDArray]:
     positions = record.atoms.positions * _ANGSTROM
-    return positions.min(axis=0) - 2.0, positions.max(axis=0) + 2.0
+    lower, upper = positions.min(axis=0) - 2.0, positions.max(axis=0) + 2.0
+    rings = [ring.height * _ANGSTROM for ring in rings_of(record)]
+    upper[2] = max([upper[2], *(height + _PORE_MARGIN for height in rings)])
+    return lower, upper
 
 
 def _view(

@@ -10,6 +10,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdCIPLabeler
 from rdkit.Chem.Draw import rdMolDraw2D
+from rdkit.Chem.rdDepictor import Compute2DCoords
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from nmdasim.report.record import RunRecord, residue_label, rings_of
@@ -378,7 +379,7 @@ def ligand_facts(record: RunRecord) -> Mapping[str, str]:
     Chem.AssignStereochemistryFrom3D(molecule)
     rdCIPLabeler.AssignCIPLabels(molecule)
     labels = [
-        f"{atom.GetProp('_CIPCode')} at {atom.GetSymbol()}{atom.GetIdx() + 1}"
+        f"{atom.GetProp('_CIPCode')} ({atom.GetSymbol()}, atom {atom.GetIdx() + 1})"
         for atom in molecule.GetAtoms()
         if atom.HasProp("_CIPCode")
     ]
@@ -414,7 +415,8 @@ def draw_ligand(record: RunRecord) -> str:
     """
     molecule = Chem.RemoveHs(record.ligand)
     Chem.AssignStereochemistryFrom3D(molecule)
-    flat = rdMolDraw2D.PrepareMolForDrawing(Chem.Mol(molecule), kekulize=True)
+    Compute2DCoords(molecule)
+    flat = rdMolDraw2D.PrepareMolForDrawing(molecule, kekulize=True)
     drawing = rdMolDraw2D.MolDraw2DSVG(300, 240)
     options = drawing.drawOptions()
     options.addStereoAnnotation = True  # type: ignore[assignment]
