@@ -31,6 +31,7 @@ from nmdasim.interactions import (
 )
 
 SHARED = Path(__file__).parents[2] / "shared"
+DATA = Path(__file__).parent / "data"
 ORACLES = SHARED / "reference" / "oracles"
 
 # Just inside and just outside a threshold: 0.0005 nm, half a degree.
@@ -374,31 +375,33 @@ def test_old_hydrogen_names_are_understood():
 
 
 @pytest.fixture(scope="module")
-def complex_():
-    """7EU8 with S-ketamine, its molecule and the ligand's atoms."""
+def whole():
+    """Membrane domain of 7EU8 with S-ketamine, its molecule and the ligand's atoms."""
     if not ORACLES.is_dir():
         pytest.skip("the reference data are not beside the checkout")
-    frame = md.load(str(ORACLES / "7eu8_TMD_S-ketamine_complex.pdb"))
-    mol = Chem.MolFromMolFile(str(ORACLES / "7eu8_TMD_S-ketamine_ligand.sdf"), removeHs=False)
+    return read_complex(
+        ORACLES / "7eu8_TMD_S-ketamine_complex.pdb", ORACLES / "7eu8_TMD_S-ketamine_ligand.sdf"
+    )
+
+
+@pytest.fixture(scope="module")
+def complex_():
+    """Pocket of the same complex, which comes with the tests."""
+    return read_complex(DATA / "interactions_pocket.pdb", DATA / "interactions_ligand.sdf")
+
+
+def read_complex(pdb, sdf):
+    frame = md.load(str(pdb))
+    mol = Chem.MolFromMolFile(str(sdf), removeHs=False)
     return frame, mol, frame.topology.select("resname JC9")
 
 
 @pytest.fixture(scope="module")
 def noisy(complex_):
-    """Pocket of the complex in 60 frames that differ by Gaussian noise of 0.02 nm."""
+    """Pocket in 60 frames that differ by Gaussian noise of 0.02 nm."""
     frame, mol, ligand = complex_
-    near = md.compute_neighbors(frame, 1.2, ligand)[0]
-    residues = {frame.topology.atom(i).residue.index for i in near}
-    keep = [a.index for a in frame.topology.atoms if a.residue.index in residues]
-    keep = sorted({*keep, *ligand.tolist()})
-    pocket = frame.atom_slice(keep)
-    noise = np.random.default_rng(7).normal(0.0, 0.02, (60, pocket.n_atoms, 3))
-    xyz = (pocket.xyz + noise).astype(np.float32)
-    return (
-        md.Trajectory(xyz, pocket.topology),
-        mol,
-        pocket.topology.select("resname JC9"),
-    )
+    noise = np.random.default_rng(7).normal(0.0, 0.02, (60, frame.n_atoms, 3))
+    return md.Trajectory((frame.xyz + noise).astype(np.float32), frame.topology), mol, ligand
 
 
 def residues_of(found, kind):
@@ -411,8 +414,8 @@ def residues_of(found, kind):
     }
 
 
-def test_nearest_distances_equal_mdtraj(complex_):
-    frame, mol, ligand = complex_
+def test_nearest_distances_equal_mdtraj(whole):
+    frame, mol, ligand = whole
     oracle = json.loads((ORACLES / "mdtraj_contacts.json").read_text())["distances"]
     wide = dataclasses.replace(PLIP, nearest_nm=1.0)
     found = interactions(frame, ligand=mol, ligand_atoms=ligand, thresholds=wide)
@@ -425,8 +428,8 @@ def test_nearest_distances_equal_mdtraj(complex_):
 
 
 @pytest.mark.parametrize("kind", INTERACTION_TYPES[:-1])
-def test_contacts_equal_plip(complex_, kind):
-    frame, mol, ligand = complex_
+def test_contacts_equal_plip(whole, kind):
+    frame, mol, ligand = whole
     found = residues_of(interactions(frame, ligand=mol, ligand_atoms=ligand), kind)
     names = {"hydrophobic": "hydroph_interaction", "halogen": "halogenbond"}
     rows = [
@@ -441,8 +444,8 @@ def test_contacts_equal_plip(complex_, kind):
 
 
 @pytest.mark.parametrize("kind", INTERACTION_TYPES[:-1])
-def test_contacts_equal_prolif(complex_, kind):
-    frame, mol, ligand = complex_
+def test_contacts_equal_prolif(whole, kind):
+    frame, mol, ligand = whole
     found = interactions(frame, ligand=mol, ligand_atoms=ligand, thresholds=PROLIF)
     rows = [
         line.split(",") for line in (ORACLES / "7EU8_prolif_interactions.csv").read_text().split()
@@ -453,6 +456,15 @@ def test_contacts_equal_prolif(complex_, kind):
             name, chain = row[1].split(".")
             expected[f"{chain}:{name}"] = min(float(row[2]), expected.get(f"{chain}:{name}", 9.0))
     assert residues_of(found, kind) == pytest.approx(expected, abs=0.012)
+
+
+@BOTH
+def test_far_residues_are_screened_out_not_lost(whole, complex_, thresholds):
+    one, two = (
+        interactions(frame, ligand=mol, ligand_atoms=ligand, thresholds=thresholds)
+        for frame, mol, ligand in (whole, complex_)
+    )
+    same(one, two, atol=1e-6)
 
 
 def test_residues_and_distances_of_the_deposited_site():
@@ -703,7 +715,7 @@ def test_molecule_in_another_order_is_refused(complex_):
 
 def test_ligand_outside_the_topology_is_refused(complex_):
     frame, mol, ligand = complex_
-    with pytest.raises(SelectionError, match="0 to 7833"):
+    with pytest.raises(SelectionError, match=f"0 to {frame.n_atoms - 1}"):
         interactions(frame, ligand=mol, ligand_atoms=ligand + 10_000)
 
 

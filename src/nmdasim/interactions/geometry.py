@@ -364,7 +364,9 @@ def _pairs(
     return frame, i, j, np.sqrt(squared[frame, i, j])
 
 
-def _keep(near: _Near, kind: str, frame: Indices, place: Indices, distance: _Frames) -> None:
+def _keep(
+    near: _Near, kind: str, frame: Indices, place: Indices, distance: NDArray[np.floating]
+) -> None:
     """Note contacts, the shortest where a residue has several."""
     np.minimum.at(near.best[..., _TYPE[kind]], (frame, place), distance.astype(np.float32))
 
@@ -571,7 +573,7 @@ def _assemble(
     limit = np.float32(sites.thresholds.close_contact_nm)
     horizon = np.float32(sites.thresholds.nearest_nm)
     nearest = np.full((n_frames, len(sites.residues)), np.nan, dtype=np.float32)
-    found: list[tuple[Indices, ...]] = []
+    found: list[tuple[NDArray[np.generic], ...]] = []
     for start, near in parts:
         close = near.best[..., _TYPE["close contact"]]
         nearest[start : start + len(close), near.residues] = np.where(
@@ -581,7 +583,7 @@ def _assemble(
         frame, residue, kind = np.nonzero(np.isfinite(near.best))
         found.append((frame + start, near.residues[residue], kind, near.best[frame, residue, kind]))
     frame, residue, kind, distance = (np.concatenate(column) for column in zip(*found, strict=True))
-    used = ~np.isnan(nearest).all(axis=0)
+    used: NDArray[np.bool_] = np.isfinite(nearest).any(axis=0)
     used[residue] = True
     renumber = _inverse(np.flatnonzero(used), len(used))
     # Types that cannot be told are left out in front (see InteractionSites.types).

@@ -232,4 +232,4 @@ def _letter(name: str) -> str:
 
 def _ring(subunit: str | None, number: int) -> str | None:
     """Ring of a residue; None for chains that are no subunit."""
-    return ring_of(subunit, number) if subunit in subunits() else None
+    return ring_of(subunit, number) if subunit is not None and subunit in subunits() else None
