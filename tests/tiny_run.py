@@ -36,7 +36,7 @@ class Protocol:
     frame_interval_ps: float = 0.02
     segment_ps: float = 0.1
     minimise_tolerance: float = 50.0
-    minimise_max_iterations: int = 300
+    minimise_max_iterations: int = 100
     equilibration: tuple[Stage, ...] = (
         Stage(name="warm", ps=0.05, timestep_fs=1.0, restraint_extra=500.0, barostat=False),
         Stage(name="press", ps=0.06, timestep_fs=2.0, restraint_extra=50.0, barostat=True),

@@ -107,8 +107,9 @@ def input_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> tupl
 
 def flat_inputs(prefix: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
     """Flatten tables to dotted keys; a list without tables stays one value."""
-    if isinstance(value, dict):
-        items = [(f"{prefix}.{key}" if prefix else key, item) for key, item in value.items()]
+    if isinstance(value, dict) and (value or not prefix):
+        dot = f"{prefix}." if prefix else ""
+        items = [(f"{dot}{_toml_key(key)}", item) for key, item in value.items()]
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
         items = [(f"{prefix}[{i}]", item) for i, item in enumerate(value)]
     else:
