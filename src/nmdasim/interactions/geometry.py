@@ -583,7 +583,7 @@ def _assemble(
         frame, residue, kind = np.nonzero(np.isfinite(near.best))
         found.append((frame + start, near.residues[residue], kind, near.best[frame, residue, kind]))
     frame, residue, kind, distance = (np.concatenate(column) for column in zip(*found, strict=True))
-    used: NDArray[np.bool_] = np.isfinite(nearest).any(axis=0)
+    used = np.asarray(np.isfinite(nearest).any(axis=0))
     used[residue] = True
     renumber = _inverse(np.flatnonzero(used), len(used))
     # Types that cannot be told are left out in front (see InteractionSites.types).
