@@ -341,10 +341,14 @@ def _am1bcc_charges(openff: Any, state: ChargeState) -> list[int]:  # noqa: ANN4
     # One of the two mirror images stands for both, so that they share every digit.
     representative = Chem.AddHs(Chem.MolFromSmiles(min(state.smiles, _mirrored(state.smiles))))
     molecule = openff.Molecule.from_rdkit(representative, allow_undefined_stereo=True)
-    molecule.generate_conformers(n_conformers=_N_CONFORMERS)
+    # Named, because OpenFF would take other programs first where they are installed.
+    rdkit, ambertools = openff.RDKitToolkitWrapper(), openff.AmberToolsToolkitWrapper()
+    molecule.generate_conformers(n_conformers=_N_CONFORMERS, toolkit_registry=rdkit)
     # Collapsed conformers, where the ammonium touches the oxygen, bias the charges.
-    molecule.apply_elf_conformer_selection(limit=1)
-    molecule.assign_partial_charges("am1bcc", use_conformers=molecule.conformers)
+    molecule.apply_elf_conformer_selection(limit=1, toolkit_registry=rdkit)
+    molecule.assign_partial_charges(
+        "am1bcc", use_conformers=molecule.conformers, toolkit_registry=ambertools
+    )
     raw = np.array([float(charge.m) for charge in molecule.partial_charges])
     charges = _exact(raw, representative, state.charge)
     match = state.mol.GetSubstructMatch(representative, useChirality=False)
