@@ -11,10 +11,13 @@ import gemmi
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from mdtraj.formats import XTCTrajectoryFile
 from rdkit import Chem
 
 from nmdasim.pore import radii_of, radius_profile
+from nmdasim.rundir import create_run_folder
 from nmdasim.subunits import ring_of, subunits
+from nmdasim.trajectory import open_run
 
 DATA = Path(__file__).parent / "data"
 LIGAND = DATA / "report_ligand.sdf"
@@ -44,12 +47,18 @@ def write_run(
 ) -> Path:
     """Write a run folder as the contract of the run folder describes it."""
     rng = np.random.default_rng(replica)
-    (folder / "analysis").mkdir(parents=True)
-    (folder / "segments").mkdir()
+    create_run_folder(
+        folder,
+        {
+            **INPUTS,
+            "ligand": {"name": ligand_name, **INPUTS["ligand"]},
+            "simulation": {**INPUTS["simulation"], "replica": replica},
+        },
+    )
+    (folder / "analysis").mkdir()
     (folder / "receptor.cif").write_bytes(receptor.read_bytes())
     (folder / "ligand.sdf").write_bytes(LIGAND.read_bytes())
     write_topology(folder / "topology.cif", receptor=receptor)
-    (folder / "run.toml").write_text(RUN_TOML.format(name=ligand_name, replica=replica))
     dump(folder / "provenance.json", PROVENANCE)
     dump(folder / "status.json", {"state": "analysed", "production_ps_done": 50.0})
     dump(folder / "equilibration.json", EQUILIBRATION)
@@ -73,8 +82,39 @@ def write_topology(path: Path, *, receptor: Path) -> None:
         for i in reversed(range(len(chain))):
             if (chain.name, chain[i].seqid.num) in outside:
                 del chain[i]
+    structure[0].add_chain(ligand_chain())
     structure.setup_entities()
     structure.make_mmcif_document().write_file(str(path))
+
+
+def ligand_chain() -> gemmi.Chain:
+    molecule = Chem.MolFromMolFile(str(LIGAND), removeHs=False)
+    residue = gemmi.Residue()
+    residue.name, residue.seqid = "LIG", gemmi.SeqId("1")
+    for i, position in enumerate(molecule.GetConformer().GetPositions()):
+        atom = gemmi.Atom()
+        atom.name = f"{molecule.GetAtomWithIdx(i).GetSymbol()}{i + 1}"
+        atom.element = gemmi.Element(molecule.GetAtomWithIdx(i).GetSymbol())
+        atom.pos = gemmi.Position(*position)
+        residue.add_atom(atom)
+    chain = gemmi.Chain("L")
+    chain.add_residue(residue)
+    return chain
+
+
+def write_last_frame(folder: Path, *, lift_nm: float, seed: int) -> None:
+    """Write a trajectory of one frame: the start, its ligand lifted, all of it tumbled."""
+    run = open_run(folder)
+    xyz = np.array(run.start)
+    xyz[run.ligand_atoms] += [0.0, 0.0, lift_nm]
+    rng = np.random.default_rng(seed)
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    rotation *= np.sign(np.linalg.det(rotation))
+    with XTCTrajectoryFile(str(folder / "segments" / "00000.xtc"), "w") as file:
+        box = 20.0 * np.eye(3, dtype=np.float32)[None]
+        file.write((xyz @ rotation + 8.0)[None].astype(np.float32), box=box)
+    manifest = json.loads((folder / "segments" / "00000.json").read_text())
+    dump(folder / "segments" / "00000.json", {**manifest, "n_frames": 1, "time_ps": [1.0]})
 
 
 def inside_pore(chain: gemmi.Chain, residue: gemmi.Residue) -> bool:
@@ -150,7 +190,11 @@ def contacts_by_frame(rng: np.random.Generator) -> dict[str, list]:
 
 def profile(topology: Path) -> dict[str, np.ndarray]:
     structure = gemmi.read_structure(str(topology))
-    heavy = [atom for atom in structure[0].all() if not atom.atom.is_hydrogen()]
+    heavy = [
+        atom
+        for atom in structure[0].all()
+        if atom.residue.name != "LIG" and not atom.atom.is_hydrogen()
+    ]
     protein = np.array([atom.atom.pos.tolist() for atom in heavy]) / 10
     molecule = Chem.RemoveHs(Chem.MolFromMolFile(str(LIGAND), removeHs=False))
     ligand = np.array(molecule.GetConformer().GetPositions()) / 10
@@ -191,30 +235,14 @@ def estimates(frames: dict[str, np.ndarray]) -> dict[str, list]:
     }
 
 
-RUN_TOML = """\
-[run]
-id = "0123456789abcdef"
-
-[ligand]
-name = "{name}"
-smiles = "C[NH2+][C@]1(c2ccccc2Cl)CCCCC1=O"
-charge = 1
-
-[receptor]
-name = "7eu8"
-sha256 = "aa11"
-
-[protocol]
-name = "vestibule"
-temperature_k = 310.0
-timestep_fs = 4.0
-ion_molar = 0.15
-
-[simulation]
-production_ns = 0.05
-seed = 7
-replica = {replica}
-"""
+INPUTS = {
+    "ligand": {"smiles": "C[NH2+][C@]1(c2ccccc2Cl)CCCCC1=O", "charge": 1},
+    "receptor": {"name": "7eu8", "sha256": "aa11"},
+    "protocol": {
+        "name": "vestibule", "temperature_k": 310.0, "timestep_fs": 4.0, "salt_molar": 0.15,
+    },
+    "simulation": {"production_ns": 0.05, "seed": 7},
+}  # fmt: skip
 PROVENANCE = {
     "versions": {"nmdasim": "0.1.0", "openmm": "8.3.1", "python": "3.12.1"},
     "platform": "CPU",
@@ -254,6 +282,7 @@ SEGMENT = {
     "first_frame": 0,
     "n_frames": N_FRAMES,
     "timestep_ps": 0.004,
+    "time_ps": [float(i + 1) for i in range(N_FRAMES)],
     "frame_interval_ps": 1.0,
     "wall_s": 170.0,
     "ns_per_day": 25.4,

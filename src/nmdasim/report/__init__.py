@@ -159,7 +159,7 @@ def _run_context(key: str, name: str, record: RunRecord) -> Mapping:
         ),
         "segments": [words.flatten(_short(segment)) for segment in record.segments],
         "subunits": sorted(set(record.subunit_of_chain.values())),
-        "has_end": False,
+        "has_end": record.ligand_end is not None,
     }
 
 

@@ -370,7 +370,8 @@ def _occupancy_map(
         hover[at] = _contact_hover(row)
     figure = go.Figure(
         go.Heatmap(
-            z=occupancy, x=[html.escape(kind).replace(" ", "<br>") for kind in kinds], y=list(range(len(order))),
+            z=occupancy, y=list(range(len(order))),
+            x=[html.escape(kind).replace(" ", "<br>") for kind in kinds],
             text=text, texttemplate="%{text}", hovertext=hover, hoverinfo="text",
             colorscale=_OCCUPANCY_SCALE, zmin=0, zmax=1, xgap=2, ygap=2,
             showscale=False,

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gemmi
@@ -26,6 +26,7 @@ from nmdasim.rundir import (
     TOPOLOGY,
 )
 from nmdasim.subunits import ONE_LETTER, RING_NAMES, ring_of
+from nmdasim.trajectory import open_run, read_frames
 
 #: Columns without which a table cannot be drawn; more are allowed.
 REQUIRED_COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -119,6 +120,9 @@ class RunRecord:
     """Manifests of the committed segments, in order."""
     ligand: Chem.Mol
     """Simulated charge state with its starting pose, Angstrom in the pore frame."""
+    ligand_end: NDArray[np.float64] | None
+    """Ligand in the last frame, shape (n_ligand, 3), nm in the pore frame; None when the
+    folder does not hold its trajectory."""
     atoms: Atoms
     """Heavy atoms of the simulated protein at the start."""
     residues: tuple[Mapping, ...]
@@ -199,6 +203,7 @@ def read_record(folder: Path) -> RunRecord:
         equilibration=_read_object(folder / EQUILIBRATION, required=False),
         segments=tuple(_read_object(path) for path in sorted((folder / SEGMENTS).glob("*.json"))),
         ligand=_read_ligand(folder / LIGAND),
+        ligand_end=_read_last_ligand(folder),
         atoms=_read_atoms(folder / TOPOLOGY),
         residues=residues,
         receptor_checks=receptor_checks,
@@ -374,6 +379,18 @@ def _read_ligand(path: Path) -> Chem.Mol:
     if molecule is None or not molecule.GetNumConformers():
         raise ReportError(f"{path} holds no molecule with coordinates that RDKit can read")
     return molecule
+
+
+def _read_last_ligand(folder: Path) -> NDArray[np.float64] | None:
+    """Read the ligand of the last frame from the last segment alone."""
+    run = open_run(folder)
+    if not run.segments or not run.segments[-1].trajectory.is_file():
+        return None
+    last = None
+    for chunk in read_frames(replace(run, segments=run.segments[-1:])):
+        last = chunk.trajectory.xyz[-1]
+    ligand = np.searchsorted(run.solute, run.ligand_atoms)
+    return None if last is None else _fixed(last[ligand].astype(np.float64))
 
 
 def _read_atoms(path: Path) -> Atoms:

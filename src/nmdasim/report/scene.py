@@ -48,9 +48,9 @@ _MIN_PIECE = 6
 # The surface ends this far beyond the outermost rings, Angstrom.
 _PORE_MARGIN = 6.0
 _MAX_PORE_RADIUS = 7.0
-_SIDE_ZOOM, _SITE_ZOOM = 1.95, 4.0
+_SIDE_ZOOM, _SITE_ZOOM = 1.9, 4.0
 # The pore widens downwards, so the labels of its rings may stand inside the widest part.
-_LABEL_INSET = 6.0
+_LABEL_INSET = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -237,14 +237,12 @@ def viewing_angle(ligand: NDArray) -> float:
     return float(np.arctan2(directions[-1, 1], directions[-1, 0]))
 
 
-def build_scene(record: RunRecord, ligand_end: NDArray | None = None) -> go.Figure:
+def build_scene(record: RunRecord) -> go.Figure:
     """Draw the pore, its surface and the ligand.
 
     Parameters
     ----------
     record : RunRecord
-    ligand_end : ndarray of float64, shape (n_ligand, 3), nm, optional
-        Ligand in the last frame, in the order of `record.ligand`.
 
     Returns
     -------
@@ -262,8 +260,9 @@ def build_scene(record: RunRecord, ligand_end: NDArray | None = None) -> go.Figu
         *_pore_traces(record, azimuth),
         _ligand_trace(record.ligand, start, group="start"),
     ]
-    if ligand_end is not None:
-        traces.append(_ligand_trace(record.ligand, ligand_end * _ANGSTROM, group="end"))
+    if record.ligand_end is not None:
+        end = record.ligand_end * _ANGSTROM
+        traces.append(_ligand_trace(record.ligand, end, group="end"))
     figure = go.Figure(traces)
     # Plotly turns the normals of visible faces away from the viewer: light from behind.
     x, y, z = -1e4 * (view + 0.5 * np.cross([0.0, 0.0, 1.0], view) + [0.0, 0.0, 0.7])
