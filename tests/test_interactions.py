@@ -93,6 +93,14 @@ def molecule(smiles, *, hydrogens=False):
     return Chem.AddHs(mol) if hydrogens else mol
 
 
+# What the two programs publish, kept apart from the module's own numbers.
+PUBLISHED_NM = {
+    ("PLIP", "hydrophobic"): 0.40,
+    ("ProLIF", "hydrophobic"): 0.45,
+    ("PLIP", "salt bridge"): 0.55,
+    ("ProLIF", "salt bridge"): 0.45,
+}
+
 BOTH = pytest.mark.parametrize("thresholds", [PLIP, PROLIF], ids=lambda t: t.name)
 
 
@@ -115,7 +123,7 @@ def test_hydrophobic_contact_up_to_its_distance(thresholds, step):
     # A quaternary carbon and a CH2 are hydrophobic under both rules.
     carbon = molecule("CC(C)(C)C")
     away = [(2.0, 0, 0), (2.0, 0.1, 0), (2.0, 0, 0.1), (2.0, -0.1, 0)]
-    distance = thresholds.hydrophobic_nm + step
+    distance = PUBLISHED_NM[thresholds.name, "hydrophobic"] + step
     xyz = [away[0], (distance, 0, 0), *away[1:]]
     full = {"CG": (0, 0, 0), "CB": (-1.0, 0, 0), "CD1": (-1.0, 0.1, 0), "CD2": (-1.0, 0, 0.1)}
     found = kinds(carbon, xyz, [("LEU", full)], thresholds)
@@ -140,7 +148,7 @@ def test_carbon_beside_oxygen_is_not_hydrophobic(thresholds):
 @pytest.mark.parametrize("step", [-STEP_NM, STEP_NM])
 @pytest.mark.parametrize("positive", ["ligand", "protein"])
 def test_salt_bridge_up_to_its_distance(thresholds, step, positive):
-    distance = thresholds.salt_bridge_nm + step
+    distance = PUBLISHED_NM[thresholds.name, "salt bridge"] + step
     if positive == "ligand":
         # Both oxygens as far away as their centre, so that the two rules agree.
         height = math.sqrt(distance**2 - 0.11**2) if thresholds is PROLIF else distance
@@ -335,8 +343,11 @@ HALOGENS = [
     (PLIP, 0.33, 165, 90 - STEP_DEG, False),
     (PROLIF, 0.35 - STEP_NM, 165, 120, True),
     (PROLIF, 0.35 + STEP_NM, 165, 120, False),
+    (PROLIF, 0.33, 130 + STEP_DEG, 120, True),
     (PROLIF, 0.33, 130 - STEP_DEG, 120, False),
+    (PROLIF, 0.33, 165, 140 - STEP_DEG, True),
     (PROLIF, 0.33, 165, 140 + STEP_DEG, False),
+    (PROLIF, 0.33, 165, 80 + STEP_DEG, True),
     (PROLIF, 0.33, 165, 80 - STEP_DEG, False),
 ]
 
