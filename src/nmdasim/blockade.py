@@ -132,9 +132,8 @@ def blockade(
         If there is no frame.
     """
     parts: list[Blockade] = []
-    sites = reference = None
     for chunk in in_pore_frame(trajectory):
-        if sites is None:
+        if not parts:
             sites = blockade_sites(chunk.topology, ligand=ligand, ligand_atoms=ligand_atoms)
             reference = chunk.xyz[0, sites.ligand]
         parts.append(measure_blockade(chunk.xyz, sites=sites, reference=reference, levels=levels))

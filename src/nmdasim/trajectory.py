@@ -505,7 +505,10 @@ def pore_frame(trajectory: md.Trajectory, *, frame: int = 0) -> PoreFrame:
     PoreError
         If the coordinates do not define it.
     """
-    atoms = pore_atoms(trajectory.topology)
+    return _frame_at(trajectory, pore_atoms(trajectory.topology), frame)
+
+
+def _frame_at(trajectory: md.Trajectory, atoms: PoreAtoms, frame: int) -> PoreFrame:
     if not -trajectory.n_frames <= frame < trajectory.n_frames:
         raise PoreError(f"asked for frame {frame} of {trajectory.n_frames}")
     xyz = trajectory.xyz[frame].astype(np.float64)
@@ -550,7 +553,7 @@ def in_pore_frame(
             continue
         if reference is None:
             atoms = pore_atoms(chunk.topology)
-            reference = to_pore(pore_frame(chunk), chunk.xyz[0])
+            reference = to_pore(_frame_at(chunk, atoms, 0), chunk.xyz[0])
         fitted, _ = superpose(chunk.xyz, reference=reference, fit=atoms.fit)
         yield md.Trajectory(fitted.astype(np.float32), chunk.topology, time=chunk.time)
     if reference is None:

@@ -1,0 +1,311 @@
+"""The standard analysis of a run: one pass over its frames, one table for each observable."""
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from nmdasim.blockade import (
+    Blockade,
+    BlockadeSites,
+    blockade_sites,
+    measure_blockade,
+    merge_blockades,
+)
+from nmdasim.errors import Check, TrajectoryError
+from nmdasim.interactions import (
+    Interactions,
+    contacts_by_frame_table,
+    contacts_table,
+    find_interactions,
+    interaction_sites,
+    merge_interactions,
+    ring_contacts_table,
+)
+from nmdasim.rundir import ANALYSIS, read_provenance, storage_error, write_atomic
+from nmdasim.statistics import Estimate, estimate_mean
+from nmdasim.trajectory import Run, open_run, pore_atoms, read_frames
+
+CHECKS = "checks.json"
+TEMPERATURE_LIMIT_K = 5.0
+#: The pore's backbone is held or stable; beyond this the frames are another structure.
+FIT_LIMIT_NM = 0.3
+#: Least share of the frames in which a bound ligand lies between the two rings.
+VESTIBULE_LIMIT = 0.9
+
+# Endings of column names and the units they stand for.
+_UNITS = {"_nm": "nm", "_deg": "deg", "_kj_mol": "kJ/mol", "_k": "K", "": ""}
+# These number the frames; they are no observables.
+_INDEX = ("frame", "time_ps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Analysis:
+    """Everything that the standard analysis found in one run."""
+
+    run: Run
+    """The run."""
+    tables: Mapping[str, pa.Table]
+    """frames, contacts, ring_contacts, contacts_by_frame, profile and estimates."""
+    estimates: tuple[Estimate, ...]
+    """Means over the frames with their errors."""
+    checks: tuple[Check, ...]
+    """Whether the run may be believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Measured:
+    start: Blockade
+    frames: Blockade
+    contacts: Interactions
+    fit_rmsd: NDArray[np.float64]
+
+
+def analyse_run(
+    run: Run | str | Path, *, progress: Callable[[int, int], None] | None = None
+) -> Analysis:
+    """Analyse a run in one pass and write its tables into the run folder.
+
+    Parameters
+    ----------
+    run : Run, str or pathlib.Path
+        An opened run, or its folder.
+    progress : callable, optional
+        Called after each chunk with the frames done and the frames in all.
+
+    Returns
+    -------
+    analysis : Analysis
+        The same as is written to `analysis/*.parquet` and `analysis/checks.json`. Each file
+        is replaced in one step, the checks last.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder holds no run.
+    TrajectoryError
+        If there are no frames yet, or a segment is damaged.
+    RunStorageError
+        If the tables cannot be written.
+    """
+    opened = run if isinstance(run, Run) else open_run(run)
+    if not opened.n_frames:
+        raise TrajectoryError(
+            f"{opened.folder} has no production frames yet: repeat the `nmdasim run` command "
+            "to let it continue, then analyse"
+        )
+    measured = _measure(opened, progress)
+    frames = _frames_table(opened, measured)
+    estimates = tuple(summarise(frames))
+    tables: dict[str, Mapping[str, Any]] = {
+        "frames": frames,
+        "contacts": contacts_table(
+            measured.contacts, subunit_of=opened.subunit_of, status_of=opened.status_of
+        ),
+        "ring_contacts": ring_contacts_table(measured.contacts, subunit_of=opened.subunit_of),
+        "contacts_by_frame": contacts_by_frame_table(measured.contacts),
+        "profile": _profile_table(measured),
+        "estimates": _estimates_table(estimates),
+    }
+    analysis = Analysis(
+        run=opened,
+        tables={name: _typed(name, columns) for name, columns in tables.items()},
+        estimates=estimates,
+        checks=_checks(opened, frames),
+    )
+    _write(analysis)
+    return analysis
+
+
+def summarise(measured: Blockade | Mapping[str, ArrayLike]) -> list[Estimate]:
+    """Average each observable over the frames, with an error that counts correlation.
+
+    Parameters
+    ----------
+    measured : Blockade, or mapping of str to array_like of float, shape (n_frames,)
+        Series by name; the end of a name gives the unit, as in `ligand_depth_nm`.
+
+    Returns
+    -------
+    estimates : list of Estimate
+        In the order of `measured`. Frames in which an observable is not defined are left out
+        and counted in the note; an error that cannot be told is nan and the note says why.
+    """
+    columns = measured.to_columns() if isinstance(measured, Blockade) else measured
+    return [_estimate(name, series) for name, series in columns.items() if name not in _INDEX]
+
+
+def _estimate(column: str, series: ArrayLike) -> Estimate:
+    values = np.asarray(series, dtype=np.float64)
+    ending = next(ending for ending in _UNITS if column.endswith(ending))
+    defined = np.isfinite(values)
+    estimate = estimate_mean(values[defined], name=column.removesuffix(ending), unit=_UNITS[ending])
+    missing = int((~defined).sum())
+    if not missing:
+        return estimate
+    note = f"not defined in {missing} of {len(values)} frames, which are left out"
+    return replace(estimate, note="; ".join(filter(None, (estimate.note, note))))
+
+
+def _measure(run: Run, progress: Callable[[int, int], None] | None) -> _Measured:
+    """Pass once over the frames; only results are kept."""
+    solute = run.topology.subset(run.solute)
+    atoms = np.searchsorted(run.solute, run.ligand_atoms)
+    sites = blockade_sites(solute, ligand=run.ligand, ligand_atoms=atoms)
+    contact_sites = interaction_sites(solute, ligand=run.ligand, ligand_atoms=atoms)
+    start = run.start[run.solute]
+    reference = start[sites.ligand]
+    blockades, contacts, fits = [], [], []
+    for chunk in read_frames(run):
+        xyz = chunk.trajectory.xyz
+        _check_finite(run, chunk.first_frame, xyz)
+        blockades.append(measure_blockade(xyz, sites=sites, reference=reference))
+        contacts.append(find_interactions(chunk.trajectory, sites=contact_sites))
+        fits.append(chunk.fit_rmsd)
+        if progress:
+            progress(chunk.first_frame + len(xyz), run.n_frames)
+    return _Measured(
+        start=_measure_start(start, sites),
+        frames=merge_blockades(blockades),
+        contacts=merge_interactions(contacts),
+        fit_rmsd=np.concatenate(fits),
+    )
+
+
+def _measure_start(start: NDArray[np.float64], sites: BlockadeSites) -> Blockade:
+    return measure_blockade(start[None], sites=sites, reference=start[sites.ligand])
+
+
+def _check_finite(run: Run, first: int, xyz: NDArray[np.float32]) -> None:
+    broken = ~np.isfinite(xyz).all(axis=(1, 2))
+    if broken.any():
+        raise TrajectoryError(
+            f"frame {first + int(broken.argmax())} of {run.folder} holds coordinates that are not "
+            "numbers: the simulation failed or the file is damaged; start a new run"
+        )
+
+
+# -------------------------------------------------------------------------------- tables
+
+
+def _frames_table(run: Run, measured: _Measured) -> dict[str, NDArray[Any]]:
+    return {
+        "frame": np.arange(run.n_frames),
+        "time_ps": run.series("time_ps"),
+        **measured.frames.to_columns(),
+        "potential_kj_mol": run.series("potential_kj_mol"),
+        "temperature_k": run.series("temperature_k"),
+        "fit_rmsd_nm": measured.fit_rmsd,
+    }
+
+
+def _profile_table(measured: _Measured) -> dict[str, NDArray[np.float64]]:
+    frames, start = measured.frames, measured.start
+    open_mean, open_error = _mean_profile(frames.radius_open)
+    ligand_mean, ligand_error = _mean_profile(frames.radius_ligand)
+    return {
+        "z_nm": frames.levels,
+        "radius_open_nm": open_mean,
+        "radius_open_error_nm": open_error,
+        "radius_ligand_nm": ligand_mean,
+        "radius_ligand_error_nm": ligand_error,
+        "radius_start_open_nm": start.radius_open[0].astype(np.float64),
+        "radius_start_ligand_nm": start.radius_ligand[0].astype(np.float64),
+    }
+
+
+def _mean_profile(
+    radius: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and error of each level; nan where the level has walls in no frame."""
+    estimates = [_estimate("radius_nm", level) for level in radius.T]
+    return np.array([e.mean for e in estimates]), np.array([e.error for e in estimates])
+
+
+def _estimates_table(estimates: tuple[Estimate, ...]) -> dict[str, list[object]]:
+    rows = [asdict(estimate) for estimate in estimates]
+    names = ("name", "unit", "mean", "error", "n_frames", "n_effective", "note")
+    return {name: [row[name] for row in rows] for name in names}
+
+
+# Empty tables keep their types.
+_SCHEMAS = {
+    "contacts": pa.schema(
+        [("chain", pa.string()), ("subunit", pa.string()), ("number", pa.int64()),
+         ("residue", pa.string()), ("ring", pa.string()), ("status", pa.string()),
+         ("type", pa.string()), ("occupancy", pa.float64()), ("occupancy_error", pa.float64()),
+         ("mean_distance_nm", pa.float64()), ("min_distance_nm", pa.float64())]
+    ),
+    "ring_contacts": pa.schema(
+        [("ring", pa.string()), ("residue", pa.string()), ("type", pa.string()),
+         ("occupancy", pa.float64()), ("occupancy_error", pa.float64())]
+    ),
+    "contacts_by_frame": pa.schema(
+        [("frame", pa.int64()), ("chain", pa.string()), ("number", pa.int64()),
+         ("type", pa.string()), ("distance_nm", pa.float32())]
+    ),
+}  # fmt: skip
+
+
+def _typed(name: str, columns: Mapping[str, Any]) -> pa.Table:
+    return pa.table(dict(columns), schema=_SCHEMAS.get(name))
+
+
+# -------------------------------------------------------------------------------- checks
+
+
+def _checks(run: Run, frames: Mapping[str, NDArray[Any]]) -> tuple[Check, ...]:
+    target = float(run.inputs["protocol"]["temperature_k"])
+    off = abs(float(np.mean(frames["temperature_k"])) - target)
+    fit = float(np.max(frames["fit_rmsd_nm"]))
+    rings = pore_atoms(run.topology).rings
+    low, high = (run.start[rings[ring], 2].mean() for ring in ("asparagine", "threonine"))
+    depth = frames["ligand_depth_nm"]
+    inside = float(np.mean((depth > low) & (depth < high)))
+    return (
+        Check(
+            name="mean temperature off the target",
+            value=off,
+            limit=TEMPERATURE_LIMIT_K,
+            passed=off <= TEMPERATURE_LIMIT_K,
+            unit="K",
+            detail=f"target {target:g} K",
+        ),
+        Check(
+            name="share of frames with the ligand in the vestibule",
+            value=inside,
+            limit=VESTIBULE_LIMIT,
+            passed=inside >= VESTIBULE_LIMIT,
+            detail="its centroid between the asparagine and the threonine ring",
+        ),
+        Check(
+            name="largest distance of the pore's backbone from the start",
+            value=fit,
+            limit=FIT_LIMIT_NM,
+            passed=fit <= FIT_LIMIT_NM,
+            unit="nm",
+            detail="RMSD of N, CA and C of M2 and M3 after the fit",
+        ),
+        *(Check(**row) for row in read_provenance(run.folder).get("checks", [])),
+    )
+
+
+def _write(analysis: Analysis) -> None:
+    folder = analysis.run.folder / ANALYSIS
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    for name, table in analysis.tables.items():
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        write_atomic(folder / f"{name}.parquet", buffer.getvalue())
+    rows = [asdict(check) for check in analysis.checks]
+    write_atomic(folder / CHECKS, json.dumps(rows, indent=1, allow_nan=False) + "\n")
