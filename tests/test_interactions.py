@@ -250,6 +250,10 @@ STACKS = [
     (PROLIF, (0, 0, 0.65 - STEP_NM), turned(90), True),
     (PROLIF, (0, 0, 0.65 + STEP_NM), turned(90), False),
     (PROLIF, (0, 0, 0.5), turned(45), False),
+    (PROLIF, (-0.21, 0, 0.4), turned(50 + STEP_DEG), True),
+    (PROLIF, (-0.21, 0, 0.4), turned(50 - STEP_DEG), False),
+    (PROLIF, tuple(0.29 * np.array(turned(30 - STEP_DEG))), turned(90), True),
+    (PROLIF, tuple(0.29 * np.array(turned(30 + STEP_DEG))), turned(90), False),
     # The planes meet on the axis of the first ring, 0.15 nm * tan away from its centre.
     (PROLIF, (0.15 - STEP_NM, 0, 0.5), turned(90), True),
     (PROLIF, (0.15 + STEP_NM, 0, 0.5), turned(90), False),
