@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
-from nmdasim.errors import LigandError
+from nmdasim.errors import LigandError, RunStorageError
 from nmdasim.ligand import (
     library,
     ligand_svg,
@@ -273,6 +273,14 @@ def test_bad_files_are_refused_in_one_sentence(s_ketamine, tmp_path, content, me
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_run_needs_all_hydrogens(s_ketamine, tmp_path):
+    path = tmp_path / "bare.sdf"
+    path.write_text(sdf_text(Chem.RemoveHs(s_ketamine.states[0].mol)), encoding="utf-8")
+    with pytest.raises(LigandError, match="lacks hydrogens"):
+        read_ligand_sdf(path)
+    assert load_ligand(path).name == "S-ketamine"
+
+
 def test_other_formats_are_refused(tmp_path):
     path = tmp_path / "ligand.pdb"
     path.write_text("HETATM\n", encoding="utf-8")
@@ -281,7 +289,7 @@ def test_other_formats_are_refused(tmp_path):
 
 
 def test_an_unwritable_place_is_said(s_ketamine, tmp_path):
-    with pytest.raises(LigandError, match="cannot write the ligand"):
+    with pytest.raises(RunStorageError, match="cannot write the ligand"):
         write_ligand(s_ketamine.states[0], tmp_path / "missing" / "ligand.sdf")
 
 

@@ -11,7 +11,7 @@ import pytest
 from openmm import app, unit
 from rdkit import Chem
 
-from nmdasim.errors import ParametersError
+from nmdasim.errors import ParametersError, RunStorageError
 from nmdasim.ligand import library, load_ligand
 from nmdasim.parameters import (
     cache_file,
@@ -246,6 +246,8 @@ def test_written_parameters_read_back_and_show_changes(tmp_path):
     (tmp_path / "x+1.xml").unlink()
     with pytest.raises(ParametersError, match="missing or damaged"):
         read_parameters(tmp_path / "x+1.json")
+    with pytest.raises(RunStorageError, match="cannot write the parameters"):
+        write_parameters(shipped, tmp_path / "missing" / "x+1")
 
 
 @pytest.mark.slow

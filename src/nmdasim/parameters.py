@@ -28,7 +28,7 @@ import openmm
 from openmm import unit
 from rdkit import Chem, rdBase
 
-from nmdasim.errors import ParametersError
+from nmdasim.errors import ParametersError, RunStorageError
 from nmdasim.ligand import ChargeState
 from nmdasim.structures import structures_folder
 
@@ -218,11 +218,19 @@ def write_parameters(parameters: Parameters, path: str | Path) -> None:
     parameters : Parameters
     path : str or pathlib.Path
         Path without a suffix. The record is written last.
+
+    Raises
+    ------
+    RunStorageError
+        If the files cannot be written.
     """
     stem = Path(path)
-    _write_whole(stem.with_name(stem.name + ".xml"), parameters.ffxml)
     record = {**parameters.record, "method": parameters.method}
-    _write_whole(stem.with_name(stem.name + ".json"), json.dumps(record, indent=1) + "\n")
+    try:
+        _write_whole(stem.with_name(stem.name + ".xml"), parameters.ffxml)
+        _write_whole(stem.with_name(stem.name + ".json"), json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise RunStorageError(f"cannot write the parameters to {stem}: {error.strerror}") from error
 
 
 def read_parameters(path: str | Path) -> Parameters:
