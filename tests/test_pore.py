@@ -165,7 +165,7 @@ def test_sphere_touches_three_atoms_and_enters_none(rough_tube):
     )
     room = np.linalg.norm(points[:, None] - atoms, axis=-1) - radii
     touching = (room < got.radius[0][:, None] + 1e-3).sum(axis=1)
-    inside = np.hypot(*got.centre[0].T) < 0.399
+    inside = np.hypot(*got.centre[0].T) < 0.299
     assert inside.sum() > 40
     assert (touching[inside] >= 3).all()
 
@@ -180,7 +180,7 @@ def test_no_nearby_point_has_more_room(rough_tube):
             [around, np.broadcast_to(LEVELS[:, None, None], (*around.shape[:2], 1))], axis=-1
         )
         room = clearance(points.reshape(-1, 3), coordinates=atoms, radii=radii)
-        room = np.where(np.hypot(*around.T).T < 0.4, room.reshape(len(LEVELS), -1), -1.0)
+        room = np.where(np.hypot(*around.T).T < 0.3, room.reshape(len(LEVELS), -1), -1.0)
         assert (room.max(axis=1) <= got.radius[0] + 1e-4).all()
 
 

@@ -27,8 +27,11 @@ DEFAULT_LEVELS_NM.flags.writeable = False
 
 #: A sphere as large as this has left the pore; HOLE ends there too (endrad 15 A by default).
 MAX_RADIUS_NM = 1.0
-#: How far from the axis the centre may lie. The lumen of 7EU8 stays within 0.23 nm.
-REACH_NM = 0.4
+#: How far from the axis the centre of the lumen may lie: in 7EU8 it stays within 0.25 nm, and
+#: where HOLE goes beyond 0.3 nm it has left the lumen for a crevice between the helices.
+REACH_NM = 0.3
+#: The gap that is left beside a blocker lies further out.
+REACH_PAST_NM = 0.5
 #: Radius of a water molecule as a probe.
 PROBE_NM = 0.14
 
@@ -359,7 +362,7 @@ def radius_profile_past(
     radii: ArrayLike,
     blocker: ArrayLike,
     blocker_radii: ArrayLike,
-    reach: float = REACH_NM,
+    reach: float = REACH_PAST_NM,
 ) -> PoreProfile:
     """Measure what remains of the pore's radius when a blocker counts as wall.
 
@@ -376,13 +379,14 @@ def radius_profile_past(
     blocker_radii : array_like of float, shape (n_blocker,), nm
         nan for atoms to leave out.
     reach : float, nm
-        As given for `profile`.
+        How far from the axis the centre of a gap beside the blocker may lie.
 
     Returns
     -------
     past : PoreProfile
         Equal to `profile` at levels where the blocker does not touch the open sphere; that
-        sphere is still the largest there. Elsewhere the path is searched anew around it.
+        sphere is still the largest there. Elsewhere the path is searched anew around it, and
+        the radius is at most that of the open pore.
 
     Raises
     ------
@@ -410,7 +414,8 @@ def radius_profile_past(
         wall = _near_the_pore(atoms, walls, levels[stretch], reach)
         seeds = _search(wall, levels[stretch], reach)[around[stretch]]
         tops, found = _climb_all(seeds[None], [wall], at, reach)
-        centre[index, around], radius[index, around] = tops[0], _with_walls(found[0])
+        centre[index, around] = tops[0]
+        radius[index, around] = np.fmin(_with_walls(found[0]), radius[index, around])
     return PoreProfile(levels=levels, radius=radius, centre=centre)
 
 
