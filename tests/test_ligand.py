@@ -67,6 +67,20 @@ def test_no_name_means_two_ligands():
     assert len(set(every)) == len(every)
 
 
+@pytest.mark.parametrize(
+    ("name", "formula", "inchikey"),
+    [
+        ("S-norketamine", "C12H14ClNO", "BEQZHFIKTBVCAU"),
+        ("R-norketamine", "C12H14ClNO", "BEQZHFIKTBVCAU"),
+    ],
+)
+def test_formula_and_skeleton_agree_with_records(name, formula, inchikey):
+    # reference/physchem.csv; the first block of the key does not depend on stereo.
+    ligand = load_ligand(name)
+    assert ligand.formula == formula
+    assert ligand.inchikey.split("-")[0] == inchikey
+
+
 def test_s_ketamine_is_s(s_ketamine):
     assert load_ligand(S_KETAMINE).name == "S-ketamine"
     assert s_ketamine.cip == "S"

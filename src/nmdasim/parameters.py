@@ -27,6 +27,7 @@ import numpy as np
 import openmm
 from openmm import unit
 from rdkit import Chem, rdBase
+from rdkit.Chem import rdForceFieldHelpers
 
 from nmdasim.errors import ParametersError, RunStorageError
 from nmdasim.ligand import ChargeState
@@ -348,6 +349,8 @@ def _am1bcc_charges(openff: Any, state: ChargeState) -> list[int]:  # noqa: ANN4
     """Compute partial charges in 1e-6 e, in the order of `state.mol`."""
     # One of the two mirror images stands for both, so that they share every digit.
     representative = Chem.AddHs(Chem.MolFromSmiles(min(state.smiles, _mirrored(state.smiles))))
+    if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(representative):
+        raise ValueError("it holds atom types for which no conformer can be chosen by MMFF94")
     molecule = openff.Molecule.from_rdkit(representative, allow_undefined_stereo=True)
     # Named, because OpenFF would take other programs first where they are installed.
     rdkit, ambertools = openff.RDKitToolkitWrapper(), openff.AmberToolsToolkitWrapper()
