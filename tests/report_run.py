@@ -16,11 +16,13 @@ from rdkit import Chem
 
 from nmdasim.pore import radii_of, radius_profile
 from nmdasim.rundir import create_run_folder
+from nmdasim.structures import structures_folder
 from nmdasim.subunits import ring_of, subunits
 from nmdasim.trajectory import open_run
 
 DATA = Path(__file__).parent / "data"
 LIGAND = DATA / "report_ligand.sdf"
+RECEPTOR = structures_folder() / "receptors" / "7eu8" / "receptor.cif"
 
 # chain, subunit, number, residue, type, occupancy, mean distance in nm
 CONTACTS = [
@@ -47,14 +49,7 @@ def write_run(
 ) -> Path:
     """Write a run folder as the contract of the run folder describes it."""
     rng = np.random.default_rng(replica)
-    create_run_folder(
-        folder,
-        {
-            **INPUTS,
-            "ligand": {"name": ligand_name, **INPUTS["ligand"]},
-            "simulation": {**INPUTS["simulation"], "replica": replica},
-        },
-    )
+    create_run_folder(folder, inputs(ligand_name, replica, "vestibule"))
     (folder / "analysis").mkdir()
     (folder / "receptor.cif").write_bytes(receptor.read_bytes())
     (folder / "ligand.sdf").write_bytes(LIGAND.read_bytes())
@@ -67,6 +62,24 @@ def write_run(
     for name, table in tables(folder / "topology.cif", rng, shift_nm).items():
         pq.write_table(pa.table(table), folder / "analysis" / f"{name}.parquet")
     return folder
+
+
+def inputs(ligand_name: str, replica: int, protocol: str) -> dict:
+    return {
+        **INPUTS,
+        "ligand": {"name": ligand_name, **INPUTS["ligand"]},
+        "protocol": {"name": protocol, **INPUTS["protocol"]},
+        "simulation": {**INPUTS["simulation"], "replica": replica},
+    }
+
+
+def rewrite_inputs(
+    folder: Path, *, ligand_name: str = "S-ketamine", protocol: str = "vestibule"
+) -> None:
+    """Make the folder's record of inputs anew, as if it had been another run."""
+    fresh = folder.with_name("fresh")
+    create_run_folder(fresh, inputs(ligand_name, 1, protocol))
+    (fresh / "run.toml").replace(folder / "run.toml")
 
 
 def write_topology(path: Path, *, receptor: Path) -> None:
@@ -84,7 +97,8 @@ def write_topology(path: Path, *, receptor: Path) -> None:
                 del chain[i]
     structure[0].add_chain(ligand_chain())
     structure.setup_entities()
-    structure.make_mmcif_document().write_file(str(path))
+    groups = gemmi.MmcifOutputGroups(True, auth_all=True)
+    structure.make_mmcif_document(groups).write_file(str(path))
 
 
 def ligand_chain() -> gemmi.Chain:
@@ -239,7 +253,9 @@ INPUTS = {
     "ligand": {"smiles": "C[NH2+][C@]1(c2ccccc2Cl)CCCCC1=O", "charge": 1},
     "receptor": {"name": "7eu8", "sha256": "aa11"},
     "protocol": {
-        "name": "vestibule", "temperature_k": 310.0, "timestep_fs": 4.0, "salt_molar": 0.15,
+        "temperature_k": 310.0,
+        "timestep_fs": 4.0,
+        "salt_molar": 0.15,
     },
     "simulation": {"production_ns": 0.05, "seed": 7},
 }  # fmt: skip

@@ -109,7 +109,7 @@ def sphere(centre: NDArray, radius: float, *, value: float = 0.0, name: str = ""
         14 meridians and 7 parallels between two poles.
     """
     n_around, n_up = 14, 7
-    polar = np.linspace(0.0, np.pi, n_up + 2)[1:-1]
+    polar = np.linspace(np.pi, 0.0, n_up + 2)[1:-1]
     around = np.linspace(0.0, 2 * np.pi, n_around, endpoint=False)
     grid = np.stack(
         [
@@ -119,7 +119,7 @@ def sphere(centre: NDArray, radius: float, *, value: float = 0.0, name: str = ""
         ],
         axis=-1,
     ).reshape(-1, 3)
-    poles = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
+    poles = np.array([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
     vertices = np.concatenate([grid, poles]) * radius + centre
     faces = np.concatenate([_tube_faces(n_up, n_around), _cap_faces(n_up, n_around)])
     return _uniform(vertices, faces, value, name)
@@ -144,9 +144,7 @@ def cylinder(
     mesh : Mesh
     """
     direction = (end - start) / max(float(np.linalg.norm(end - start)), 1e-9)
-    helper = np.eye(3)[np.argmin(np.abs(direction))]
-    across = np.cross(direction, helper)
-    across /= np.linalg.norm(across)
+    across = _perpendicular(direction)
     path = np.stack([start, end])
     vertices = _cross_sections(
         path,
@@ -326,12 +324,19 @@ def _interpolate(index: NDArray, values: NDArray, at: NDArray) -> NDArray:
 
 
 def _bend_directions(positions: NDArray) -> NDArray:
-    """Find unit vectors towards the inside of the bend, kept on one side along the chain."""
-    if len(positions) < 3:
-        return np.tile([1.0, 0.0, 0.0], (len(positions), 1))
-    bend = positions[:-2] - 2 * positions[1:-1] + positions[2:]
-    bend = np.concatenate([bend[:1], bend, bend[-1:]])
-    return bend / np.maximum(np.linalg.norm(bend, axis=1, keepdims=True), 1e-9)
+    """Find unit vectors towards the inside of the bend; straight pieces get any side."""
+    bend = np.zeros_like(positions)
+    if len(positions) > 2:
+        inner = positions[:-2] - 2 * positions[1:-1] + positions[2:]
+        bend = np.concatenate([inner[:1], inner, inner[-1:]])
+    length = np.linalg.norm(bend, axis=1, keepdims=True)
+    side = _perpendicular(positions[-1] - positions[0])
+    return np.where(length > 1e-6, bend / np.maximum(length, 1e-6), side)
+
+
+def _perpendicular(direction: NDArray) -> NDArray:
+    across = np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))])
+    return across / np.linalg.norm(across)
 
 
 def _helicity(positions: NDArray) -> NDArray:
@@ -465,19 +470,30 @@ def _ligand_trace(molecule: Chem.Mol, positions: NDArray, *, group: str) -> go.M
     meshes = []
     codes = [_element_code(atom.GetSymbol()) for atom in molecule.GetAtoms()]
     when = "at the start" if group == "start" else "in the last frame"
+    shown = {atom.GetIdx() for atom in molecule.GetAtoms() if not _on_carbon(atom)}
     for atom in molecule.GetAtoms():
         i, symbol = atom.GetIdx(), atom.GetSymbol()
+        if i not in shown:
+            continue
         name = f"ligand {html.escape(symbol)}{i + 1}, {when}"
         radius = 0.24 if symbol == "H" else 0.42
         meshes.append(sphere(positions[i], radius, value=codes[i], name=name))
     for bond in molecule.GetBonds():
         i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        if not {i, j} <= shown:
+            continue
         middle = (positions[i] + positions[j]) / 2
         for a, b, code in ((positions[i], middle, codes[i]), (middle, positions[j], codes[j])):
             meshes.append(cylinder(a, b, 0.17, value=code, name=f"ligand, {when}"))
     return _element_trace(
-        join_meshes(meshes), group=group, carbon=END_CARBON if group == "end" else LIGAND_CARBON
-    )
+        join_meshes(meshes), group=group, visible=group == "start",
+        carbon=END_CARBON if group == "end" else LIGAND_CARBON,
+    )  # fmt: skip
+
+
+def _on_carbon(atom: Chem.Atom) -> bool:
+    """Tell hydrogens that only clutter the picture."""
+    return atom.GetSymbol() == "H" and all(n.GetSymbol() == "C" for n in atom.GetNeighbors())
 
 
 def _element_code(symbol: str) -> float:
@@ -485,13 +501,16 @@ def _element_code(symbol: str) -> float:
     return float(_ELEMENTS.index(title)) if title in _ELEMENTS else 0.0
 
 
-def _element_trace(mesh: Mesh, *, group: str, carbon: str | None = None) -> go.Mesh3d:
+def _element_trace(
+    mesh: Mesh, *, group: str, visible: bool = True, carbon: str | None = None
+) -> go.Mesh3d:
     n = len(_ELEMENTS)
     colours = (carbon or _ELEMENT_COLOURS[0], *_ELEMENT_COLOURS[1:])
     steps = [(i + edge, colour) for i, colour in enumerate(colours) for edge in (0, 1)]
     return _mesh_trace(
         mesh,
         group=group,
+        visible=visible,
         intensity=mesh.value.astype(np.float32),
         colorscale=[[position / n, colour] for position, colour in steps],
         cmin=-0.5,
