@@ -1,0 +1,154 @@
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from channel_run import write_run
+
+from nmdasim.analysis import analyse_run, summarise
+from nmdasim.errors import TrajectoryError
+from nmdasim.report.record import REQUIRED_COLUMNS
+from nmdasim.structures import structures_folder
+from nmdasim.trajectory import open_run
+
+RECEPTOR = structures_folder() / "receptors" / "7eu8" / "receptor.cif"
+N_FRAMES = 20
+STEPS = np.column_stack([np.zeros((N_FRAMES, 2)), 0.05 * np.sin(np.arange(N_FRAMES))])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    if not RECEPTOR.is_file():
+        pytest.skip("needs the prepared receptor 7eu8 in structures/receptors")
+    folder = tmp_path_factory.mktemp("analysis") / "run"
+    write_run(folder, receptor=RECEPTOR, steps=STEPS)
+    done = []
+    return folder, analyse_run(folder, progress=lambda now, of: done.append((now, of))), done
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return shutil.copytree(made[0], tmp_path / "copy")
+
+
+def test_tables_are_those_that_the_report_reads(made):
+    folder, analysis, _ = made
+    for name, columns in REQUIRED_COLUMNS.items():
+        table = pq.read_table(folder / "analysis" / f"{name}.parquet")
+        assert set(columns) <= set(table.column_names)
+        # By text, because nan is not equal to itself.
+        assert repr(table.to_pydict()) == repr(analysis.tables[name].to_pydict())
+
+
+def test_every_frame_is_there_once(made):
+    _, analysis, done = made
+    frames = analysis.tables["frames"]
+    assert frames["frame"].to_pylist() == list(range(N_FRAMES))
+    np.testing.assert_allclose(frames["time_ps"], 2.0 * np.arange(1, N_FRAMES + 1))
+    assert done[-1] == (N_FRAMES, N_FRAMES)
+
+
+def test_motion_comes_back_as_depth_and_rmsd(made):
+    frames = made[1].tables["frames"]
+    depth = frames["ligand_depth_nm"].to_numpy()
+    np.testing.assert_allclose(depth - depth[0], STEPS[:, 2] - STEPS[0, 2], atol=2e-3)
+    np.testing.assert_allclose(frames["ligand_rmsd_nm"], np.abs(STEPS[:, 2]), atol=3e-3)
+
+
+def test_profile_of_a_rigid_pore_is_that_of_its_start(made):
+    """Frames differ from the start by the rounding of the file only."""
+    profile = made[1].tables["profile"]
+    start, mean = (profile[f"radius_{name}open_nm"].to_numpy() for name in ("start_", ""))
+    assert np.nanmedian(np.abs(mean - start)) < 1e-3
+    assert (profile["radius_ligand_nm"].to_numpy() <= mean + 1e-6).all()
+
+
+def test_contacts_know_residue_ring_and_origin(made):
+    contacts = made[1].tables["contacts"].to_pylist()
+    assert contacts
+    rings = {(row["subunit"], row["number"]): row["ring"] for row in contacts}
+    assert {"hydrophobic_1"} <= set(rings.values())
+    assert all(0 < row["occupancy"] <= 1 for row in contacts)
+    assert all(row["status"] for row in contacts if row["residue"] not in ("ACE", "NME"))
+
+
+def test_sparse_contacts_add_up_to_occupancies(made):
+    by_frame = made[1].tables["contacts_by_frame"].to_pylist()
+    for row in made[1].tables["contacts"].to_pylist():
+        key = (row["chain"], row["number"], row["type"])
+        count = sum((r["chain"], r["number"], r["type"]) == key for r in by_frame)
+        assert row["occupancy"] == pytest.approx(count / N_FRAMES)
+
+
+def test_estimates_are_means_of_the_frames(made):
+    _, analysis, _ = made
+    estimates = {estimate.name: estimate for estimate in analysis.estimates}
+    assert estimates["ligand_depth"].unit == "nm"
+    assert estimates["temperature"].unit == "K"
+    assert estimates["potential"].unit == "kJ/mol"
+    assert estimates["ligand_tilt"].unit == "deg"
+    assert estimates["filled_share"].unit == ""
+    want = analysis.tables["frames"]["ligand_depth_nm"].to_numpy().mean()
+    assert estimates["ligand_depth"].mean == pytest.approx(want)
+    assert "time" not in estimates
+
+
+def test_undefined_frames_are_counted_not_averaged():
+    depth = np.where(np.arange(40) < 10, np.nan, np.tile([0.0, 1.0], 20))
+    (estimate,) = summarise({"ligand_depth_nm": depth})
+    assert estimate.mean == 0.5
+    assert estimate.n_frames == 30
+    assert "not defined in 10 of 40 frames" in estimate.note
+
+
+def test_too_few_frames_have_no_error():
+    (estimate,) = summarise({"ligand_depth_nm": [0.1, 0.2, 0.3]})
+    assert np.isnan(estimate.error)
+    assert "not enough data" in estimate.note
+
+
+def test_checks_are_written(made):
+    folder, analysis, _ = made
+    rows = json.loads((folder / "analysis" / "checks.json").read_text())
+    assert [row["name"] for row in rows] == [check.name for check in analysis.checks]
+    assert all(row["passed"] for row in rows)
+    temperature = next(row for row in rows if "temperature" in row["name"])
+    assert temperature["value"] == pytest.approx(abs(np.sin(np.arange(N_FRAMES)).mean()))
+
+
+def test_hot_run_with_lost_ligand_fails_its_checks(tmp_path):
+    if not RECEPTOR.is_file():
+        pytest.skip("needs the prepared receptor 7eu8 in structures/receptors")
+    folder = tmp_path / "run"
+    write_run(folder, receptor=RECEPTOR, steps=STEPS[:3] + np.array([0, 0, 1.5]), segments=(3,))
+    path = folder / "segments" / "00000.json"
+    manifest = json.loads(path.read_text())
+    manifest["temperature_k"] = [330.0] * 3
+    path.write_text(json.dumps(manifest))
+    failed = [check.name for check in analyse_run(folder).checks if not check.passed]
+    assert len(failed) == 2
+    assert "temperature" in failed[0]
+    assert "vestibule" in failed[1]
+
+
+def test_second_analysis_replaces_the_first(copy):
+    before = sorted(path.name for path in (copy / "analysis").iterdir())
+    analyse_run(copy)
+    assert sorted(path.name for path in (copy / "analysis").iterdir()) == before
+
+
+def test_run_without_frames_is_refused(copy):
+    for path in (copy / "segments").glob("*.json"):
+        path.unlink()
+    with pytest.raises(TrajectoryError, match="no production frames yet"):
+        analyse_run(copy)
+
+
+def test_damaged_segment_leaves_the_old_tables(copy):
+    before = (copy / "analysis" / "frames.parquet").read_bytes()
+    path = copy / "segments" / "00001.xtc"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(TrajectoryError, match="truncated"):
+        analyse_run(open_run(copy))
+    assert (copy / "analysis" / "frames.parquet").read_bytes() == before
