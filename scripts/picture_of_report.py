@@ -33,20 +33,22 @@ FLAGS = (
 
 
 def take_picture(report: Path, picture: Path, *, section: str, width: int, height: int) -> None:
-    """Open a report at one of its sections and save what the window shows."""
+    """Show one section of a report alone, or all of it, and save what the window shows."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         sys.exit(f"no browser was found; install one of {', '.join(BROWSERS)}")
-    address = report.resolve().as_uri() + (f"#{section}" if section else "")
-    with tempfile.TemporaryDirectory() as profile:
+    hide = f"<style>header, section:not(#{section}) {{ display: none }}</style>" if section else ""
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "page.html"
+        page.write_text(report.read_text(encoding="utf-8") + hide, encoding="utf-8")
         subprocess.run(
             [
                 browser,
                 *FLAGS,
-                f"--user-data-dir={profile}",
+                f"--user-data-dir={folder}/profile",
                 f"--window-size={width},{height}",
                 f"--screenshot={picture.resolve()}",
-                address,
+                page.as_uri(),
             ],
             check=True,
             timeout=300,
@@ -60,7 +62,7 @@ def main() -> None:
     parser.add_argument("report", type=Path, help="HTML file that nmdasim wrote")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.png"))
     parser.add_argument(
-        "--section", default="run1-pore", help="where to scroll to; '' for the top of the page"
+        "--section", default="run1-pore", help="which section to show; '' for the top of the page"
     )
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=960)
