@@ -1,0 +1,304 @@
+"""Quality of a prepared receptor: clashes, backbone, chirality, shift from the deposited model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm.app import Topology
+from openmm.app.topology import Residue
+from scipy.spatial import cKDTree
+
+from nmdasim.errors import Check
+from nmdasim.receptor.model import CAP, OBSERVED, REBUILT, ReceptorResidue
+
+# Van der Waals radii and the overlap that counts as a clash, Angstrom: J. M. Word et al.,
+# J. Mol. Biol. 285, 1711 (1999), doi:10.1006/jmbi.1998.2400.
+_RADII = {"C": 1.75, "N": 1.55, "O": 1.40, "S": 1.80, "H": 1.17}
+_POLAR_HYDROGEN = 1.00
+_CLASH_OVERLAP, _HYDROGEN_BOND_OVERLAP = 0.4, 0.8
+_HYDROGEN_BOND_ELEMENTS = {"N", "O", "S"}
+# Limits of the checks. The clash limit is about the median of deposited cryo-EM models between
+# 3 and 4 Angstrom; the shift is the contract of the receptors that ship.
+_MAX_CLASHES_PER_1000 = 20.0
+_MAX_CA_SHIFT_ANGSTROM = 0.5
+_CIS_DEGREES, _TWISTED_DEGREES = 30.0, 30.0
+
+
+def check_receptor(
+    topology: Topology,
+    positions: NDArray[np.float64],
+    residues: Sequence[ReceptorResidue],
+    deposited: Mapping[tuple[str, int], Mapping[str, NDArray[np.float64]]],
+) -> tuple[Check, ...]:
+    """Check a receptor after its preparation.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        With hydrogens.
+    positions : ndarray of float64, shape (n_atoms, 3), nm
+        In the frame of `deposited`.
+    residues : sequence of ReceptorResidue
+        One for each residue of `topology`.
+    deposited : mapping of (chain, number) to atom positions
+        Atoms as deposited, shape (3,), nm.
+
+    Returns
+    -------
+    checks : tuple of Check
+    """
+    return (
+        _check_clashes(topology, positions),
+        *_check_backbone(topology, positions, residues, deposited),
+        _check_chirality(topology, positions),
+        *_check_shift(topology, positions, residues, deposited),
+    )
+
+
+def clashes(topology: Topology, positions: NDArray[np.float64]) -> list[tuple[int, int, float]]:
+    """Find pairs of atoms that overlap too much.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        With hydrogens and bonds.
+    positions : ndarray of float64, shape (n_atoms, 3), nm
+
+    Returns
+    -------
+    pairs : list of (int, int, float)
+        Atom indices and overlap in Angstrom, for pairs more than three bonds apart whose van
+        der Waals spheres overlap by at least 0.4 Angstrom (0.8 where they can form a hydrogen
+        bond) [1]_.
+
+    References
+    ----------
+    .. [1] J. M. Word et al., J. Mol. Biol. 285, 1711 (1999), doi:10.1006/jmbi.1998.2400
+    """
+    atoms = list(topology.atoms())
+    bonded = _neighbours(topology)
+    polar = {
+        atom.index
+        for atom in atoms
+        if atom.element.symbol == "H"
+        and any(atoms[b].element.symbol in _HYDROGEN_BOND_ELEMENTS for b in bonded[atom.index])
+    }
+    radii = np.array(
+        [_POLAR_HYDROGEN if a.index in polar else _RADII[a.element.symbol] for a in atoms]
+    )
+    found = []
+    for i, j in cKDTree(positions).query_pairs(2 * radii.max() / 10):
+        overlap = radii[i] + radii[j] - 10 * np.linalg.norm(positions[i] - positions[j])
+        if overlap < _CLASH_OVERLAP or j in _within_three_bonds(i, bonded):
+            continue
+        donor, other = (i, j) if i in polar else (j, i)
+        bridge = donor in polar and atoms[other].element.symbol in _HYDROGEN_BOND_ELEMENTS
+        if overlap >= (_HYDROGEN_BOND_OVERLAP if bridge else _CLASH_OVERLAP):
+            found.append((i, j, float(overlap)))
+    return found
+
+
+def _check_clashes(topology: Topology, positions: NDArray[np.float64]) -> Check:
+    found = clashes(topology, positions)
+    score = 1000 * len(found) / len(positions)
+    worst = max(found, key=lambda clash: clash[2], default=None)
+    atoms = list(topology.atoms())
+    detail = (
+        f"worst: {_label(atoms[worst[0]])} to {_label(atoms[worst[1]])}, overlap {worst[2]:.2f} A"
+        if worst
+        else ""
+    )
+    return Check(
+        name="clashes of all atoms (overlap of at least 0.4 A) per 1000 atoms",
+        value=round(score, 2),
+        limit=_MAX_CLASHES_PER_1000,
+        passed=score <= _MAX_CLASHES_PER_1000,
+        detail=detail,
+    )
+
+
+def _check_backbone(
+    topology: Topology,
+    positions: NDArray[np.float64],
+    residues: Sequence[ReceptorResidue],
+    deposited: Mapping[tuple[str, int], Mapping[str, NDArray[np.float64]]],
+) -> tuple[Check, ...]:
+    prepared = {
+        (r.chain, r.number): {a.name: positions[a.index] for a in t.atoms()}
+        for r, t in zip(residues, topology.residues(), strict=True)
+        if r.status != CAP
+    }
+    names = {(r.chain, r.number): r.name for r in residues}
+    now = [key for key, phi, psi in _backbone_angles(prepared) if _outlier(names[key], phi, psi)]
+    before = {
+        key
+        for key, phi, psi in _backbone_angles(deposited)
+        if key in names and _outlier(names[key], phi, psi)
+    }
+    omegas = dict(_omegas(prepared))
+    cis = [k for k, w in omegas.items() if abs(w) < _CIS_DEGREES and names[k] != "PRO"]
+    twisted = [k for k, w in omegas.items() if _CIS_DEGREES <= abs(w) < 180 - _TWISTED_DEGREES]
+    return (
+        Check(
+            name="Ramachandran outliers (coarse regions), not more than in the deposited model",
+            value=len(now),
+            limit=len(before),
+            passed=len(now) <= len(before),
+            detail=_keys(now),
+        ),
+        Check(
+            name="cis peptides other than before proline",
+            value=len(cis),
+            limit=0,
+            passed=not cis,
+            detail=_keys(cis),
+        ),
+        Check(
+            name="peptides twisted by more than 30 degrees",
+            value=len(twisted),
+            limit=0,
+            passed=not twisted,
+            detail=_keys(twisted),
+        ),
+    )
+
+
+def _check_chirality(topology: Topology, positions: NDArray[np.float64]) -> Check:
+    wrong = []
+    for residue in topology.residues():
+        atoms = {atom.name: positions[atom.index] for atom in residue.atoms()}
+        centres = [("CA", "N", "C", "CB")]
+        centres += [("CB", "CA", "CG2", "OG1")] if residue.name == "THR" else []
+        centres += [("CB", "CA", "CG2", "CG1")] if residue.name == "ILE" else []
+        for centre, *around in centres:
+            if not {centre, *around} <= atoms.keys():
+                continue
+            a, b, c = (atoms[name] - atoms[centre] for name in around)
+            if np.dot(np.cross(a, b), c) * (1 if centre == "CA" else -1) <= 0:
+                wrong.append(f"{residue.name} {residue.chain.id}{residue.id} {centre}")
+    return Check(
+        name="residues of wrong chirality",
+        value=len(wrong),
+        limit=0,
+        passed=not wrong,
+        detail=", ".join(wrong),
+    )
+
+
+def _check_shift(
+    topology: Topology,
+    positions: NDArray[np.float64],
+    residues: Sequence[ReceptorResidue],
+    deposited: Mapping[tuple[str, int], Mapping[str, NDArray[np.float64]]],
+) -> tuple[Check, ...]:
+    shifts, labels = [], []
+    for ours, theirs in zip(residues, topology.residues(), strict=True):
+        if ours.status in (CAP, REBUILT):
+            continue
+        ca = next(atom.index for atom in theirs.atoms() if atom.name == "CA")
+        place = deposited[ours.chain, ours.number]["CA"]
+        shifts.append(10 * np.linalg.norm(positions[ca] - place))
+        labels.append(f"{ours.subunit} {ours.name} {ours.chain}{ours.number}")
+    n_observed = sum(r.status == OBSERVED for r in residues)
+    n_all = sum(r.status != CAP for r in residues)
+    return (
+        Check(
+            name="largest shift of an observed CA from the deposited model",
+            value=round(float(max(shifts)), 3),
+            limit=_MAX_CA_SHIFT_ANGSTROM,
+            unit="A",
+            passed=max(shifts) <= _MAX_CA_SHIFT_ANGSTROM,
+            detail=labels[int(np.argmax(shifts))],
+        ),
+        Check(
+            name="share of residues with every heavy atom observed",
+            value=round(n_observed / n_all, 3),
+            limit=0.5,
+            passed=n_observed / n_all >= 0.5,
+            detail=f"{n_observed} of {n_all}",
+        ),
+    )
+
+
+def _backbone_angles(
+    residues: Mapping[tuple[str, int], Mapping[str, NDArray[np.float64]]],
+) -> Iterator[tuple[tuple[str, int], float, float]]:
+    for (chain, number), here in residues.items():
+        before, after = residues.get((chain, number - 1)), residues.get((chain, number + 1))
+        if before is None or after is None:
+            continue
+        phi = dihedral(before["C"], here["N"], here["CA"], here["C"])
+        psi = dihedral(here["N"], here["CA"], here["C"], after["N"])
+        yield (chain, number), phi, psi
+
+
+def _omegas(
+    residues: Mapping[tuple[str, int], Mapping[str, NDArray[np.float64]]],
+) -> Iterator[tuple[tuple[str, int], float]]:
+    for (chain, number), here in residues.items():
+        before = residues.get((chain, number - 1))
+        if before is not None:
+            yield (chain, number), dihedral(before["CA"], before["C"], here["N"], here["CA"])
+
+
+def _outlier(name: str, phi: float, psi: float) -> bool:
+    """Tell whether backbone angles lie outside coarse allowed regions.
+
+    The regions are rectangles around those of Lovell et al., Proteins 50, 437 (2003),
+    doi:10.1002/prot.10286, and wider than them: they find impossible backbones only.
+    """
+    if name == "GLY":
+        return False
+    if name == "PRO":
+        return not -115 <= phi <= -35
+    left_handed = 30 <= phi <= 90 and -30 <= psi <= 100
+    right_side = -180 <= phi <= -35 and not -160 < psi < -90
+    return not (left_handed or right_side)
+
+
+def dihedral(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    c: NDArray[np.float64],
+    d: NDArray[np.float64],
+) -> float:
+    """Measure the dihedral angle of four points.
+
+    Parameters
+    ----------
+    a, b, c, d : ndarray of float64, shape (3,)
+
+    Returns
+    -------
+    angle : float
+        Degrees, -180 to 180, IUPAC sign.
+    """
+    axis = (c - b) / np.linalg.norm(c - b)
+    first, last = a - b, d - c
+    first, last = first - (first @ axis) * axis, last - (last @ axis) * axis
+    return float(np.degrees(np.arctan2(np.cross(axis, first) @ last, first @ last)))
+
+
+def _neighbours(topology: Topology) -> list[set[int]]:
+    bonded: list[set[int]] = [set() for _ in range(topology.getNumAtoms())]
+    for a, b in topology.bonds():
+        bonded[a.index].add(b.index)
+        bonded[b.index].add(a.index)
+    return bonded
+
+
+def _within_three_bonds(start: int, bonded: list[set[int]]) -> set[int]:
+    reached, edge = {start}, {start}
+    for _ in range(3):
+        edge = {n for atom in edge for n in bonded[atom]} - reached
+        reached |= edge
+    return reached
+
+
+def _label(atom: object) -> str:
+    residue: Residue = atom.residue
+    return f"{residue.name} {residue.chain.id}{residue.id} {atom.name}"
+
+
+def _keys(keys: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{chain}{number}" for chain, number in keys)
