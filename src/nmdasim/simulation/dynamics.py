@@ -209,6 +209,12 @@ class Job:
     """Fall-backs of this start, in words; see `Job.note`."""
     block_steps: int = 5
     """Steps that take about `BLOCK_S`; found while running."""
+    n_degrees: int = field(init=False)
+    """Degrees of freedom of `system` that carry kinetic energy."""
+
+    def __post_init__(self) -> None:
+        """Count once what every frame needs."""
+        self.n_degrees = degrees_of_freedom(self.system)
 
     def note(self, text: str) -> None:
         """Say a fall-back out loud and keep it for the provenance record."""

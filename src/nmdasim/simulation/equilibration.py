@@ -30,7 +30,6 @@ from nmdasim.simulation.dynamics import (
     advance,
     apply_state,
     check_finite,
-    degrees_of_freedom,
     full_state,
     make_context,
     pack_xml,
@@ -210,7 +209,6 @@ def _run_stage(
 def _sample(job: Job, context: openmm.Context, stage: StagePlan, *, number: int) -> np.ndarray:
     """Run a stage; return potential, temperature and density of the second half's samples."""
     system = context.getSystem()
-    n_degrees = degrees_of_freedom(system)
     masses = [system.getParticleMass(i) for i in range(system.getNumParticles())]
     mass = sum(m.value_in_unit(unit.dalton) for m in masses) * _DALTON_PER_NM3
     samples: list[tuple[float, float, float]] = []
@@ -229,5 +227,5 @@ def _sample(job: Job, context: openmm.Context, stage: StagePlan, *, number: int)
             potential = potential_kj_mol(state)
             check_finite(potential, what="the potential energy", step=last)
             density = mass / volume_nm3(state)
-            samples.append((potential, temperature_k(state, n_degrees), density))
+            samples.append((potential, temperature_k(state, job.n_degrees), density))
     return np.array(samples[len(samples) // 2 :])

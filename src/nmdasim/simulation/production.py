@@ -34,7 +34,6 @@ from nmdasim.simulation.dynamics import (
     advance,
     apply_state,
     check_finite,
-    degrees_of_freedom,
     full_state,
     make_context,
     pack_xml,
@@ -94,7 +93,7 @@ def produce(job: Job) -> RunStatus:
     with job.display.stage("production", total_ps=total_ps, done_ps=n_done * plan.frame_ps):
         while n_done < plan.n_frames and not job.stop.requested:
             n_frames = min(plan.segment_frames, plan.n_frames - n_done)
-            n_new = _produce_segment(job, context, index, first_frame=n_done, n_frames=n_frames)
+            n_new = produce_segment(job, context, index, first_frame=n_done, n_frames=n_frames)
             n_done, index = n_done + n_new, index + 1
             if n_new:
                 _record(job, "running", n_done)
@@ -117,10 +116,25 @@ def _record(job: Job, state: str, n_frames: int, reason: str = "") -> RunStatus:
 # --- one segment -----------------------------------------------------------------------
 
 
-def _produce_segment(
+def produce_segment(
     job: Job, context: openmm.Context, index: int, *, first_frame: int, n_frames: int
 ) -> int:
-    """Run and commit one segment; return its number of frames, 0 if none was finished."""
+    """Run and commit one segment.
+
+    Parameters
+    ----------
+    job : Job
+        The start of the simulation.
+    context : openmm.Context
+        At the end of the segment before.
+    index, first_frame, n_frames : int
+        Index of the segment, index in the run of its first frame, and its length.
+
+    Returns
+    -------
+    int
+        Number of frames committed: fewer than asked, or none, if somebody asked to stop.
+    """
     path = segment_file(job.folder, index, "xtc")
     partial = path.with_name(f".{path.name}.tmp")
     partial.unlink(missing_ok=True)
@@ -128,6 +142,7 @@ def _produce_segment(
         series = _run_frames(job, context, partial, first_frame=first_frame, n_frames=n_frames)
         if series.time_ps:
             _commit(job, series, partial, index=index, first_frame=first_frame)
+            # A restart begins here too: both must do the same from now on.
             context.loadCheckpoint(series.checkpoint)
     finally:
         with contextlib.suppress(OSError):
@@ -139,7 +154,6 @@ def _run_frames(
     job: Job, context: openmm.Context, partial: Path, *, first_frame: int, n_frames: int
 ) -> _Series:
     plan, series = job.plan, _Series()
-    n_degrees = degrees_of_freedom(context.getSystem())
     # The step field counts frames: OpenMM rewrites the file when it passes 2^31.
     writer = app.XTCFile(
         str(partial), _bare_topology(context), plan.frame_ps, firstStep=first_frame + 1
@@ -159,7 +173,7 @@ def _run_frames(
         _write_frame(writer, state, partial)
         series.time_ps.append((frame + 1) * plan.frame_ps)
         series.potential_kj_mol.append(potential)
-        series.temperature_k.append(temperature_k(state, n_degrees))
+        series.temperature_k.append(temperature_k(state, job.n_degrees))
         series.volume_nm3.append(volume_nm3(state))
         series.state, series.checkpoint = state, context.createCheckpoint()
         series.wall_s += time.perf_counter() - before
