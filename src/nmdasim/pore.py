@@ -570,20 +570,21 @@ def _climb_all(
     every = np.indices(seeds.shape[:2]).reshape(2, -1)
     tops, sizes = _climb(seeds.reshape(-1, 2), walls, *every, levels, reach)
     centres, radius = tops.reshape(seeds.shape), sizes.reshape(seeds.shape[:2])
-    for _ in range(_MAX_ROUNDS):
-        improved = False
+    fresh = np.ones(radius.shape, dtype=bool)
+    while fresh.any():
+        tried, fresh = fresh, np.zeros_like(fresh)
         for shift in (1, -1):
             neighbour = np.roll(centres, shift, axis=1)
-            apart = np.linalg.norm(neighbour - centres, axis=2)
-            apart[:, 0 if shift > 0 else -1] = 0.0
-            frame, level = np.nonzero(apart > 0.5 * _TRUST_NM)
+            worth = np.roll(tried, shift, axis=1)
+            worth &= np.linalg.norm(neighbour - centres, axis=2) > 0.5 * _TRUST_NM
+            worth[:, 0 if shift > 0 else -1] = False
+            frame, level = np.nonzero(worth)
+            if not len(frame):
+                continue
             found, size = _climb(neighbour[frame, level], walls, frame, level, levels, reach)
             better = size > radius[frame, level] + 10 * _TOLERANCE_NM
             at = frame[better], level[better]
-            centres[at], radius[at] = found[better], size[better]
-            improved |= bool(better.any())
-        if not improved:
-            break
+            centres[at], radius[at], fresh[at] = found[better], size[better], True
     return centres, radius
 
 
@@ -703,17 +704,25 @@ def _best_step(
     (n_levels, 2) and the least of room + slope.d at their ends (n_levels,).
     """
     room, slope = _bounded(room, slope, here, trust, reach)
-    rows = np.arange(len(room))
+    steps, tops = np.empty(here.shape), np.empty(len(here))
+    live = np.arange(len(room))
     support = np.tile([0, 1, 2], (len(room), 1))
     weight = np.full(support.shape, 1 / 3)
     for _ in range(_MAX_PIVOTS):
-        step, top, inverse = _vertex(room, slope, support)
-        under = room + (slope @ step[..., None])[..., 0]
+        rows = np.arange(len(live))
+        step, top, inverse, last = _vertex(room, slope, support)
+        steps[live], tops[live] = step, top
+        under = room + slope[..., 0] * step[:, :1]
+        under += slope[..., 1] * step[:, 1:]
         enter = under.argmin(axis=1)
         pivot = under[rows, enter] < top - 0.1 * _TOLERANCE_NM
         if not pivot.any():
             break
-        target = slope[rows, enter] - slope[rows, support[:, 2]]
+        if pivot.sum() < 0.7 * len(pivot):
+            live, room, slope, rows = live[pivot], room[pivot], slope[pivot], rows[: pivot.sum()]
+            support, weight, enter = support[pivot], weight[pivot], enter[pivot]
+            inverse, last, pivot = inverse[pivot], last[pivot], pivot[pivot]
+        target = slope[rows, enter] - last
         mix = np.empty_like(weight)
         mix[:, :2] = (target[:, None] @ inverse)[:, 0]
         mix[:, 2] = 1 - mix[:, 0] - mix[:, 1]
@@ -723,7 +732,7 @@ def _best_step(
         weight = np.where(pivot[:, None], weight - share[:, None] * mix, weight)
         weight[rows[pivot], leave[pivot]] = share[pivot]
         support[rows[pivot], leave[pivot]] = enter[pivot]
-    return step, top
+    return steps, tops
 
 
 def _bounded(
@@ -748,10 +757,11 @@ def _bounded(
 
 def _vertex(
     room: NDArray[np.float64], slope: NDArray[np.float64], support: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Where the three supports are equal: step, height there, inverse of the slopes' edges."""
-    s = np.take_along_axis(room, support, axis=1)
-    u = np.take_along_axis(slope, support[..., None], axis=1)
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Where the three supports are equal: step, height there, and for the pivot that follows
+    the inverse of the slopes' edges and the last slope."""
+    rows = np.arange(len(room))[:, None]
+    s, u = room[rows, support], slope[rows, support]
     edges = u[:, :2] - u[:, 2:]
     determinant = edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]
     inverse = np.empty_like(edges)
@@ -759,7 +769,8 @@ def _vertex(
     inverse[:, 0, 1], inverse[:, 1, 0] = -edges[:, 0, 1], -edges[:, 1, 0]
     inverse /= determinant[:, None, None]
     step = (inverse @ (s[:, 2:] - s[:, :2])[..., None])[..., 0]
-    return step, s[:, 2] + (u[:, 2] * step).sum(axis=1), inverse
+    last = u[:, 2]
+    return step, s[:, 2] + (last * step).sum(axis=1), inverse, last
 
 
 # -------------------------------------------------------------------- the cross-section
