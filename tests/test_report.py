@@ -118,7 +118,7 @@ def test_the_browser_is_told_to_refuse_every_connection(page):
         "no membrane voltage",
         "no ligand-binding domains",
         "5 of 8 means have no error bar",
-        "1 quality check failed",
+        "failed, see the table of checks: closest <heavy> atoms",
         "nmdasim run S-ketamine --receptor 7eu8 --protocol vestibule --production-ns 0.05",
         "convention of the program HOLE",
         "C[NH2+][C@]1(c2ccccc2Cl)CCCCC1=O",
@@ -133,9 +133,9 @@ def test_the_page_says_what_a_referee_asks(page, words):
 def test_estimates_carry_their_errors_in_angstrom(page, made_run):
     rows = {row[0]: row for row in Page(page).rows if row}
     depth = read_record(made_run).column("frames", "ligand_depth_nm").mean()
-    assert rows["ligand depth"][1] == f"{10 * depth:.3g}, error: not enough data"
-    assert rows["ligand depth"][2] == "Å"
-    assert re.fullmatch(r"0\.6\d+ ± 0\.00\d+", rows["filled share"][1])
+    assert rows["depth of the ligand"][1] == f"{10 * depth:.3g}, error: not enough data"
+    assert rows["depth of the ligand"][2] == "Å"
+    assert re.fullmatch(r"0\.6\d+ ± 0\.00\d+", rows["filled share of the lumen"][1])
 
 
 def test_rebuilt_residues_near_the_site_are_marked_wherever_they_appear(page):
@@ -155,7 +155,9 @@ def test_failed_checks_come_first_and_say_by_how_much(page):
         "0.28 nm",
         "LEU 643 & ligand",
     ]
-    assert {row[0] for row in checks[1:]} == {"✓ passed"}
+    results = [row[0] for row in checks]
+    assert results == sorted(results, reverse=True)
+    assert {row[0] for row in checks} == {"✓ passed", "✗ failed"}
 
 
 def test_every_figure_is_in_the_page_as_json(page):

@@ -155,7 +155,7 @@ def _run_context(key: str, name: str, record: RunRecord) -> Mapping:
         "inputs": words.flatten(record.inputs),
         "source": record.source,
         "provenance": words.flatten(
-            {key: value for key, value in record.provenance.items() if key != "methods"}
+            {k: v for k, v in record.provenance.items() if k not in ("methods", "checks")}
         ),
         "segments": [words.flatten(_short(segment)) for segment in record.segments],
         "subunits": sorted(set(record.subunit_of_chain.values())),

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from nmdasim.report.palette import OKABE_ITO, TEMPLATE, TYPE_COLOURS
 from nmdasim.report.record import RunRecord, residue_label, rings_of
 from nmdasim.report.scene import HOLE_THRESHOLDS, height_text, ring_title
-from nmdasim.report.words import status_mark
+from nmdasim.report.words import quantity, status_mark
 
 #: Column of frames.parquet, title of the panel, factor to the unit of the title.
 TIME_SERIES: tuple[tuple[str, str, float], ...] = (
@@ -462,8 +462,8 @@ def _time_axis(time_ps: NDArray) -> tuple[NDArray, str]:
 
 
 def _estimate_title(name: str, unit: str) -> str:
-    unit = "Å" if unit == "nm" else unit
-    return html.escape(f"{name.replace('_', ' ')} ({unit})" if unit else name.replace("_", " "))
+    unit = {"nm": "Å", "deg": "°"}.get(unit, unit)
+    return html.escape(f"{quantity(name)} ({unit})" if unit else quantity(name))
 
 
 def _estimate_point(label: str, row: Mapping) -> go.Scatter:

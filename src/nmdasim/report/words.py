@@ -23,6 +23,18 @@ _UNITS = {
     "k": "K", "ps": "ps", "ns": "ns", "fs": "fs", "nm": "nm", "nm3": "nm³", "s": "s", "deg": "°",
     "mol": "kJ/mol", "ml": "g/mL", "molar": "mol/L", "angstrom": "Å",
 }  # fmt: skip
+_QUANTITIES = {
+    "ligand_depth": "depth of the ligand",
+    "ammonium_depth": "depth of the ammonium",
+    "ligand_offset": "offset from the axis",
+    "ligand_tilt": "tilt against the axis",
+    "ligand_rmsd": "RMSD to the start",
+    "radius_at_ligand": "lumen radius at the ligand",
+    "radius_past_ligand": "radius left past the ligand",
+    "filled_share": "filled share of the lumen",
+    "potential": "potential energy",
+    "fit_rmsd": "RMSD of the pore's backbone",
+}
 _MARKS = {"side chain rebuilt": " †", "rebuilt": " ‡"}
 _DOI = re.compile(r"(?:doi:|https?://doi\.org/)\s*(10\.\d{4,9}/[^\s;,\]]+)", re.IGNORECASE)
 
@@ -35,6 +47,21 @@ class Table:
     """One for each column."""
     rows: tuple[tuple[str, ...], ...]
     """Cells by row."""
+
+
+def quantity(name: str) -> str:
+    """Name an estimate as a reader says it.
+
+    Parameters
+    ----------
+    name : str
+        As in estimates.parquet.
+
+    Returns
+    -------
+    words : str
+    """
+    return _QUANTITIES.get(name, name.replace("_", " "))
 
 
 def status_mark(status: str) -> str:
@@ -229,7 +256,7 @@ def estimates_table(record: RunRecord) -> Table:
         effective = row["n_effective"]
         rows.append(
             (
-                row["name"].replace("_", " "),
+                quantity(row["name"]),
                 estimate_text(mean, error),
                 unit or "",
                 str(row["n_frames"]),
@@ -319,7 +346,11 @@ def site_table(record: RunRecord) -> tuple[Table, int]:
     n_near : int
         All residues within `NEAR_SITE` of the ligand.
     """
-    status = {(row["chain"], row["number"]): row["status"] for row in record.residues}
+    status = {
+        (row["chain"], row["number"]): row["status"]
+        for row in record.residues
+        if row["status"] != "cap"
+    }
     atoms, subunits = record.atoms, record.subunit_of_chain
     heavy = [atom.GetIdx() for atom in record.ligand.GetAtoms() if atom.GetAtomicNum() > 1]
     ligand = np.array(record.ligand.GetConformer().GetPositions())[heavy] / _ANGSTROM
@@ -502,6 +533,9 @@ def flatten(content: Mapping, prefix: str = "") -> Mapping[str, str]:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{name} · "))
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for i, item in enumerate(value, start=1):
+                flat.update(flatten(item, f"{name} {i} · "))
         elif isinstance(value, list | tuple):
             flat[quantity_title(name)] = ", ".join(_cell(item) for item in value)
         else:
@@ -598,7 +632,7 @@ def _is_cut_out(record: RunRecord) -> bool:
 
 def _data_limits(record: RunRecord) -> list[str]:
     rows = record.tables["estimates"].to_pylist()
-    without = [row["name"].replace("_", " ") for row in rows if not _known(row["error"])]
+    without = [quantity(row["name"]) for row in rows if not _known(row["error"])]
     sentences = []
     if without:
         sentences.append(
@@ -660,7 +694,7 @@ def _with_unit(value: object, unit: str | None) -> str:
         text = _number(float(str(value)))
     except ValueError:
         text = str(value)
-    return f"{text} {unit or ''}".strip()
+    return f"{text} {'Å' if unit == 'A' else unit or ''}".strip()
 
 
 def _scaled(value: float | None) -> float | None:
