@@ -758,8 +758,11 @@ def _bounded(
 def _vertex(
     room: NDArray[np.float64], slope: NDArray[np.float64], support: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Where the three supports are equal: step, height there, and for the pivot that follows
-    the inverse of the slopes' edges and the last slope."""
+    """Find where the three supports are equal.
+
+    Returns the step, the height there, and for the pivot that follows the inverse of the
+    slopes' edges and the last slope.
+    """
     rows = np.arange(len(room))[:, None]
     s, u = room[rows, support], slope[rows, support]
     edges = u[:, :2] - u[:, 2:]

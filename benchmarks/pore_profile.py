@@ -1,0 +1,161 @@
+"""Speed of the pore's radius profile, side by side with HOLE on the same frames.
+
+    python benchmarks/pore_profile.py [--frames N] [--hole PATH] [--hole-frames N]
+
+Frames are the shipped 7EU8 membrane domain with Gaussian noise of 0.01 nm on every atom, heavy
+atoms only, levels every 0.025 nm. HOLE is optional: a binary `hole` on the PATH, the one inside
+the package PoreAnalyser (`pip install poreanalyser`), or the one given. Without it only nmdasim
+is timed, and the output says so. HOLE's time is that of its process, reading its PDB file
+included (nmdasim's frames are in memory). Wall-clock times mean little on a busy machine: look
+at the processor time. Run with OMP_NUM_THREADS=1 for one core.
+"""
+
+import argparse
+import importlib.util
+import re
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import gemmi
+import numpy as np
+
+from nmdasim.pore import DEFAULT_LEVELS_NM, RADII_NM, radii_of, radius_profile
+from nmdasim.structures import structures_folder
+
+RECEPTOR = structures_folder() / "receptors" / "7eu8" / "receptor.cif"
+SEED = 20240607
+NOISE_NM = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What some frames took."""
+
+    wall_s: float
+    cpu_s: float
+    n_frames: int
+
+    def line(self, name):
+        """Give one line of the printed table."""
+        return (
+            f"{name:8s} {self.n_frames:5d} frames  {1e3 * self.wall_s / self.n_frames:8.2f} ms wall"
+            f"  {1e3 * self.cpu_s / self.n_frames:8.2f} ms CPU a frame"
+            f"  {self.n_frames / self.cpu_s:8.1f} frames/s of CPU"
+        )
+
+
+def read_heavy(path):
+    """Read coordinates in nm and elements of the heavy atoms."""
+    structure = gemmi.read_structure(str(path))
+    heavy = [site.atom for site in structure[0].all() if not site.atom.is_hydrogen()]
+    places = np.array([atom.pos.tolist() for atom in heavy]) / 10
+    return places, [atom.element.name for atom in heavy]
+
+
+def time_ours(frames, radii):
+    """Profile all frames; the time and the profile."""
+    radius_profile(frames[:1], radii=radii)
+    wall, cpu = time.perf_counter(), time.process_time()
+    profile = radius_profile(frames, radii=radii)
+    timing = Timing(
+        wall_s=time.perf_counter() - wall, cpu_s=time.process_time() - cpu, n_frames=len(frames)
+    )
+    return timing, profile
+
+
+def find_hole(given):
+    """Find a HOLE binary, or None."""
+    if given:
+        return Path(given)
+    found = shutil.which("hole")
+    spec = importlib.util.find_spec("PoreAnalyser")
+    if not found and spec and spec.submodule_search_locations:
+        inside = Path(spec.submodule_search_locations[0]) / "hole2" / "hole"
+        found = inside if inside.is_file() else None
+    return Path(found) if found else None
+
+
+def time_hole(hole, frames, elements):
+    """Run HOLE on each frame; its time and its profiles as (z, radius) in nm."""
+    profiles = []
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = 0.0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        radii = [f"VDWR {element}??? ??? {10 * r:.2f}" for element, r in RADII_NM.items()
+                 if len(element) == 1]  # fmt: skip
+        (folder / "rad").write_text("\n".join([*radii, "BOND ???? 0.85", ""]))
+        card = (
+            "coord in.pdb\nradius rad\ncvect 0 0 1\ncpoint 0 0 7.5\n"
+            f"sample 0.25\nendrad 15\nraseed {SEED}\n"
+        )
+        for places in frames:
+            write_pdb(folder / "in.pdb", places, elements)
+            start = time.perf_counter()
+            done = subprocess.run(
+                [hole], input=card, capture_output=True, text=True, cwd=folder, check=True
+            )
+            wall += time.perf_counter() - start
+            profiles.append(parse_hole(done.stdout))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Timing(wall_s=wall, cpu_s=cpu, n_frames=len(frames)), profiles
+
+
+def write_pdb(path, places, elements):
+    """Write atoms under their elements as names, which is all that HOLE's radii need."""
+    lines = [
+        f"ATOM  {i % 99999 + 1:5d}  {element:<3s} ALA A{i % 9999 + 1:4d}    "
+        f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00"
+        for i, (element, (x, y, z)) in enumerate(zip(elements, 10 * places, strict=True))
+    ]
+    path.write_text("\n".join([*lines, "END", ""]))
+
+
+def parse_hole(text):
+    """Heights and radii in nm from HOLE's output, rising."""
+    rows = re.findall(r"^\s*(-?[\d.]+)\s+(-?[\d.]+)\s.*\((?:sampled|mid-point)\)", text, re.M)
+    values = np.array(rows, dtype=float) / 10
+    return values[np.argsort(values[:, 0])].T
+
+
+def main():
+    """Time both and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--hole")
+    parser.add_argument("--hole-frames", type=int, default=5)
+    options = parser.parse_args()
+    places, elements = read_heavy(RECEPTOR)
+    noise = np.random.default_rng(SEED).normal(scale=NOISE_NM, size=(options.frames, *places.shape))
+    frames = (places + noise).round(4)
+    print(f"{len(places)} heavy atoms, {len(DEFAULT_LEVELS_NM)} levels")
+    ours, profile = time_ours(frames, radii_of(elements))
+    print(ours.line("nmdasim"))
+    hole = find_hole(options.hole)
+    if hole is None:
+        print("HOLE     not here: no rival was timed (pip install poreanalyser, or --hole PATH)")
+        return
+    theirs, profiles = time_hole(hole, frames[: options.hole_frames], elements)
+    print(theirs.line("HOLE"))
+    ratio = (theirs.cpu_s / theirs.n_frames) / (ours.cpu_s / ours.n_frames)
+    print(f"nmdasim / HOLE: {ratio:.1f} times the frames per second of processor time")
+    apart = np.concatenate([
+        np.interp(profile.levels, *theirs_of, left=np.nan, right=np.nan) - radius
+        for theirs_of, radius in zip(profiles, profile.radius, strict=False)
+    ])  # fmt: skip
+    apart = apart[np.isfinite(apart)]
+    print(
+        f"difference over {len(apart)} levels: median {np.median(np.abs(apart)):.4f} nm, "
+        f"RMS {np.sqrt((apart**2).mean()):.4f} nm, beyond 0.05 nm at "
+        f"{np.mean(np.abs(apart) > 0.05):.1%} (HOLE slides sideways there or stops early)"
+    )
+
+
+if __name__ == "__main__":
+    main()
