@@ -103,7 +103,7 @@ def test_protonated_share_at_physiological_ph(s_ketamine):
     assert s_ketamine.states[0].charge == 1
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("smiles", [S_KETAMINE, "C[NH2+][C@]1(CCCCC1=O)c1ccccc1Cl"])
 def test_the_way_of_writing_does_not_matter(smiles, seed):
     reference = load_ligand(smiles)
@@ -233,6 +233,8 @@ def test_mirrored_coordinates_are_the_other_enantiomer(s_ketamine, tmp_path):
         ("[13CH3]N", "isotope"),
         ("*CN", r"holds an atom \*"),
         ("CC~N", "not single, double, triple or aromatic"),
+        ("CNc1ccc#cc1", "into a ring"),
+        ("CNC1C=C=CC1", "into a ring"),
         ("OO", "no carbon"),
         ("C" * 81, "81 heavy atoms: at most 80"),
         ("C" * 1001, "1001 characters"),
@@ -346,15 +348,21 @@ EDITS = st.lists(
 
 
 @pytest.mark.slow
-@given(edits=EDITS)
+@given(
+    base=st.sampled_from(
+        [S_KETAMINE, "CNCCc1ccccc1Cl", "C1CC2CCC1CN2", "NC(N)=NCC", "CCS(=O)(=O)NCCN", "C/C=C/CN"]
+    ),
+    edits=EDITS,
+)
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
-def test_mutated_smiles_give_a_ligand_or_a_ligand_error(edits):
-    ligand, message = outcome(mutate(S_KETAMINE, edits))
+def test_mutated_smiles_give_a_ligand_or_a_ligand_error(base, edits):
+    ligand, message = outcome(mutate(base, edits))
     assert "\n" not in message
     if ligand is not None:
-        assert all(shown_smiles(s.mol) == s.smiles for s in ligand.states)
+        assert all(np.isfinite(s.mol.GetConformer().GetPositions()).all() for s in ligand.states)
+        assert load_ligand(ligand.smiles).inchikey == ligand.inchikey
 
 
 @pytest.mark.slow

@@ -9,15 +9,17 @@ from nmdasim.errors import LigandError
 from nmdasim.ligand.model import CHAIN, RESIDUE_NAME, RESIDUE_NUMBER
 
 _N_CONFORMERS = 5
-_MAX_EMBEDDING_S = 60
+_MAX_EMBEDDING_S = 10
 
 
 def embedded(mol: Chem.Mol, subject: str, seed: int) -> Chem.Mol:
     """Build conformers and keep the one of lowest MMFF94 energy."""
     parameters = embedding(seed)
     for parameters.useRandomCoords in (False, True):
-        # May find none in a strained cage, where random starts succeed.
-        if rdDistGeom.EmbedMultipleConfs(mol, _N_CONFORMERS, parameters):
+        # Where the first structure is not found, five more searches would only take longer;
+        # in a strained cage random starts succeed.
+        if rdDistGeom.EmbedMolecule(mol, parameters) >= 0:
+            rdDistGeom.EmbedMultipleConfs(mol, _N_CONFORMERS, parameters)
             break
     energies = _relaxed_energies(mol)
     kept = [i for i in energies if _keeps_chirality(mol, i)]

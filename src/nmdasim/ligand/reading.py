@@ -21,6 +21,11 @@ _BOND_TYPES = frozenset(
         Chem.BondType.AROMATIC,
     )
 )
+# RDKit takes arynes and small cyclic allenes, whose geometry no force field here describes.
+_SMALL_RING = "r3,r4,r5,r6,r7"
+_BENT_LINEAR = Chem.MolFromSmarts(
+    f"[$([{_SMALL_RING}]#@[{_SMALL_RING}]),$([{_SMALL_RING}](=@[{_SMALL_RING}])=@[{_SMALL_RING}])]"
+)
 # Longer text is no molecule of 80 heavy atoms, and deep nesting can exhaust the parser.
 _MAX_SMILES_LENGTH = 1000
 _MAX_FILE_BYTES = 10_000_000
@@ -184,6 +189,11 @@ def _check_atoms_and_bonds(mol: Chem.Mol, subject: str) -> None:
             raise LigandError(
                 f"{subject} labels the isotope of {where}: give it without isotope labels"
             )
+    if mol.HasSubstructMatch(_BENT_LINEAR):
+        raise LigandError(
+            f"{subject} bends a triple bond or cumulated double bonds into a ring of fewer than "
+            "8 atoms: check its bonds"
+        )
     if any(bond.GetBondType() not in _BOND_TYPES for bond in mol.GetBonds()):
         raise LigandError(
             f"{subject} holds a bond that is not single, double, triple or aromatic: "
