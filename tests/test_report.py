@@ -517,6 +517,24 @@ def test_a_folder_without_its_trajectory_says_so(page, made_run):
 # -------------------------------------------------------------------------------- the browser
 
 
+# Uses the page like a reader does and leaves a note of what happened.
+VISITOR = """<script>(async () => {
+  const rest = () => new Promise((resolve) => setTimeout(resolve, 300));
+  while (document.documentElement.dataset.ready !== "yes") await rest();
+  const plot = document.getElementById("run1-scene");
+  const look = () => ({
+    visible: Object.fromEntries(plot.data.map((trace) => [trace.meta, trace.visible !== false])),
+    width: plot.layout.scene.aspectratio.x,
+  });
+  const seen = [look()];
+  for (const box of document.querySelectorAll(".controls input")) { box.click(); await rest(); }
+  document.querySelector('[data-view="site"]').click();
+  await rest();
+  seen.push(look());
+  document.body.dataset.seen = JSON.stringify(seen);
+})();</script>"""
+
+
 @pytest.fixture(scope="module")
 def opened(made_run, tmp_path_factory):
     """The page after Chromium drew it, and what the browser had to say."""
@@ -526,6 +544,8 @@ def opened(made_run, tmp_path_factory):
     run = shutil.copytree(made_run, folder / "first")
     report_run.write_last_frame(run, lift_nm=0.2, seed=1)
     report = write_report(run, folder / "report.html")
+    with report.open("a") as file:
+        file.write(VISITOR)
     result = subprocess.run(
         [
             BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--use-angle=swiftshader",
@@ -561,6 +581,18 @@ def test_the_browser_draws_the_pore(opened):
     middle = coloured[:, coloured.shape[1] // 4 : -coloured.shape[1] // 4]
     assert 0.05 < coloured.mean() < 0.6
     assert middle.mean() > coloured.mean()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_boxes_and_buttons_change_the_view(opened):
+    (note,) = [a["data-seen"] for _, a in Page(opened[0]).tags if "data-seen" in a]
+    before, after = json.loads(note)
+    groups = {"protein", "front", "contacts", "names", "pore", "pore_front", "start", "end"}
+    assert set(before["visible"]) == groups
+    assert {g for g in groups if before["visible"][g]} == {"protein", "contacts", "pore", "start"}
+    assert all(after["visible"][group] != before["visible"][group] for group in groups)
+    assert after["width"] > 2 * before["width"]
 
 
 @pytest.mark.slow
