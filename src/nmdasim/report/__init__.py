@@ -153,7 +153,7 @@ def _run_context(key: str, name: str, record: RunRecord) -> Mapping:
         "references": [Markup(link) for link in words.link_dois(references)],
         "command": words.command(record),
         "inputs": words.flatten(record.inputs),
-        "source": record.source,
+        "source": words.flatten(record.source),
         "provenance": words.flatten(
             {k: v for k, v in record.provenance.items() if k not in ("methods", "checks")}
         ),

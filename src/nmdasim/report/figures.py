@@ -367,7 +367,7 @@ def _occupancy_map(
         at = order.index(key), kinds.index(kind)
         occupancy[at] = row["occupancy"]
         text[at] = occupancy_text(row["occupancy"], row["occupancy_error"])
-        hover[at] = _contact_hover(row)
+        hover[at] = _contact_hover(labels[at[0]], row)
     figure = go.Figure(
         go.Heatmap(
             z=occupancy, y=list(range(len(order))),
@@ -408,9 +408,9 @@ def occupancy_text(occupancy: float, error: float | None) -> str:
     return f"{occupancy:.2f} ± {error:.2f}" if known else f"{occupancy:.2f}"
 
 
-def _contact_hover(row: Mapping) -> str:
+def _contact_hover(label: str, row: Mapping) -> str:
     parts = [
-        html.escape(str(row.get("label", row.get("residue", "")))),
+        label,
         html.escape(row["type"]),
         f"in {100 * row['occupancy']:.0f} % of the frames",
     ]
