@@ -1,0 +1,37 @@
+"""The pore: its frame, its radius along the axis and what fills its cross-section.
+
+Plain geometry of points and spheres, used by both halves of nmdasim. Lengths are in nm.
+Levels and profiles are meant in the pore frame, whose z axis runs along the pore.
+"""
+
+from nmdasim.pore.frame import PoreFrame, fit_pore_frame, from_pore, superpose, to_pore
+from nmdasim.pore.profile import (
+    DEFAULT_LEVELS_NM,
+    REACH_NM,
+    REACH_PAST_NM,
+    PoreProfile,
+    radius_profile,
+    radius_profile_past,
+)
+from nmdasim.pore.section import PROBE_NM, cross_section
+from nmdasim.pore.spheres import MAX_RADIUS_NM, RADII_NM, clearance, radii_of
+
+__all__ = [
+    "DEFAULT_LEVELS_NM",
+    "MAX_RADIUS_NM",
+    "PROBE_NM",
+    "RADII_NM",
+    "REACH_NM",
+    "REACH_PAST_NM",
+    "PoreFrame",
+    "PoreProfile",
+    "clearance",
+    "cross_section",
+    "fit_pore_frame",
+    "from_pore",
+    "radii_of",
+    "radius_profile",
+    "radius_profile_past",
+    "superpose",
+    "to_pore",
+]
