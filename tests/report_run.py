@@ -128,7 +128,8 @@ def write_last_frame(folder: Path, *, lift_nm: float, seed: int) -> None:
         box = 20.0 * np.eye(3, dtype=np.float32)[None]
         file.write((xyz @ rotation + 8.0)[None].astype(np.float32), box=box)
     manifest = json.loads((folder / "segments" / "00000.json").read_text())
-    dump(folder / "segments" / "00000.json", {**manifest, "n_frames": 1, "time_ps": [1.0]})
+    one = {"time_ps": [1.0], "potential_kj_mol": [-1.2e5], "temperature_k": [309.0]}
+    dump(folder / "segments" / "00000.json", {**manifest, **one, "n_frames": 1})
 
 
 def inside_pore(chain: gemmi.Chain, residue: gemmi.Residue) -> bool:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rdkit import Chem
 
+from nmdasim.analysis import analyse_run
 from nmdasim.errors import NmdasimError, ReportError
 from nmdasim.report import write_report
 from nmdasim.report.figures import TIME_SERIES, plot_raster, thin
@@ -507,6 +508,16 @@ def test_the_last_frame_is_brought_back_into_the_pore_frame(run):
     start = np.array(record.ligand.GetConformer().GetPositions()) / 10
     # XTC keeps coordinates to 0.001 nm.
     np.testing.assert_allclose(record.ligand_end, start + np.array([0.0, 0.0, 0.2]), atol=2e-3)
+
+
+def test_what_the_analysis_writes_of_one_frame_is_what_the_report_reads(run, tmp_path):
+    report_run.write_last_frame(run, lift_nm=0.05, seed=2)
+    shutil.rmtree(run / "analysis")
+    analyse_run(run)
+    page = Page(write_report(run, tmp_path / "report.html").read_text(encoding="utf-8"))
+    (moved,) = [row[1] for row in page.rows if row and row[0] == "RMSD to the start"]
+    assert moved == "0.5, error: not enough data"
+    assert "The ligand stayed in the vestibule" in page.text
 
 
 def test_a_folder_without_its_trajectory_says_so(page, made_run):

@@ -30,7 +30,8 @@ _MAX_POINTS = 2000
 _MAX_COLUMNS = 400
 _TOP_RADIUS = 8.0
 _PANELS_ACROSS = 3
-_OCCUPANCY_SCALE = [[0.0, "#FFFFFF"], [0.5, "#9CC3DF"], [1.0, OKABE_ITO["blue"]]]
+# Light enough for black numbers in every cell.
+_OCCUPANCY_SCALE = [[0.0, "#FFFFFF"], [1.0, "#6FB1DB"]]
 
 
 def plot_profile(record: RunRecord) -> go.Figure:
@@ -372,7 +373,8 @@ def _occupancy_map(
         go.Heatmap(
             z=occupancy, y=list(range(len(order))),
             x=[html.escape(kind).replace(" ", "<br>") for kind in kinds],
-            text=text, texttemplate="%{text}", hovertext=hover, hoverinfo="text",
+            text=text, texttemplate="%{text}", textfont={"color": "#111"},
+            hovertext=hover, hoverinfo="text",
             colorscale=_OCCUPANCY_SCALE, zmin=0, zmax=1, xgap=2, ygap=2,
             showscale=False,
         )
