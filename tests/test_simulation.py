@@ -123,6 +123,7 @@ def final_state(folder):
 
 def assert_same_run(folder, finished):
     assert read_status(folder).state == "finished"
+    assert not list(folder.rglob(".*"))
     assert frames(folder) == frames(finished)
     assert final_state(folder) == final_state(finished)
 
@@ -570,7 +571,22 @@ def test_few_plain_lines_without_a_terminal(fresh, capfd):
     assert captured.out == ""
     lines = captured.err.splitlines()
     assert lines[0].startswith("platform Reference")
+    assert lines[-1].startswith("production: 100%")
+    assert "ns/day" in lines[-1]
     assert len(lines) < 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals")
+def test_a_live_bar_on_a_terminal(halfway):
+    ours, theirs = os.openpty()
+    command = [sys.executable, str(PROGRAM), str(halfway), "-p"]
+    done = subprocess.run(command, stderr=theirs, env=os.environ | {"TERM": "xterm"})
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert "100%" in shown
+    assert "━" in shown
 
 
 # --- physics -----------------------------------------------------------------------------

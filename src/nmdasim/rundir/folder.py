@@ -11,6 +11,7 @@ from typing import Any
 from nmdasim.errors import RunFolderError, RunStorageError
 from nmdasim.rundir.files import (
     BUILT,
+    BUILT_STATE,
     LOCK,
     NOT_ALLOWED,
     PROVENANCE,
@@ -127,7 +128,9 @@ def _write_run(folder: Path, inputs: Mapping[str, Any]) -> None:
 
 def _check_empty(folder: Path, names: Sequence[str]) -> None:
     foreign = sorted(
-        name for name in names if name not in {LOCK, SEGMENTS} and not TEMPORARY.fullmatch(name)
+        name
+        for name in names
+        if name != SEGMENTS and not name.startswith(LOCK) and not TEMPORARY.fullmatch(name)
     )
     if foreign:
         shown = ", ".join(foreign[:3]) + (" and more" if len(foreign) > 3 else "")
@@ -313,8 +316,8 @@ def check_built(folder: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what a killed writer left half done. The caller must hold the lock."""
-    for parent in (folder, folder / SEGMENTS):
-        if parent.is_dir():
-            for path in parent.iterdir():
-                if TEMPORARY.fullmatch(path.name):
-                    path.unlink(missing_ok=True)
+    for parent in (folder, folder / SEGMENTS, (folder / BUILT_STATE).parent):
+        for path in parent.glob(".*.tmp"):
+            # Another process that asks for the lock right now owns temporary files of its own.
+            if not path.name.startswith(f".{LOCK}"):
+                path.unlink(missing_ok=True)

@@ -128,8 +128,12 @@ def _beat(lock: RunLock, stop: threading.Event, heartbeat_s: float) -> None:
 def _acquire(path: Path, *, heartbeat_s: float, stale_s: float) -> RunLock:
     lock = RunLock(path=path, token=secrets.token_hex(8))
     try:
-        if _create_exclusively(path, lock.token):
-            return lock
+        # The owner may let go between our attempt and our look at its record.
+        for _ in range(5):
+            if _create_exclusively(path, lock.token):
+                return lock
+            if path.exists():
+                break
         owner = _read_owner(path)
         if _is_alive(path, owner or {}, heartbeat_s=heartbeat_s, stale_s=stale_s):
             who = owner or {"pid": "(unknown)", "host": "(unknown)", "started": "just now"}
@@ -237,9 +241,12 @@ def _is_alive(path: Path, owner: Mapping[str, Any], *, heartbeat_s: float, stale
         return _is_running(owner)
     if _age_s(path) < stale_s:
         return True
-    before = path.stat().st_mtime_ns
-    time.sleep(2 * heartbeat_s)
-    return path.exists() and path.stat().st_mtime_ns != before
+    try:
+        before = path.stat().st_mtime_ns
+        time.sleep(2 * heartbeat_s)
+        return path.stat().st_mtime_ns != before
+    except FileNotFoundError:
+        return False
 
 
 def _is_running(owner: Mapping[str, Any]) -> bool:
@@ -260,9 +267,9 @@ def _age_s(path: Path) -> float:
     """Return the time since the last touch, by the clock of the file system itself."""
     probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     probe.touch()
+    server_now = probe.stat().st_mtime
+    probe.unlink(missing_ok=True)
     try:
-        return probe.stat().st_mtime - path.stat().st_mtime
+        return server_now - path.stat().st_mtime
     except FileNotFoundError:
         return math.inf
-    finally:
-        probe.unlink(missing_ok=True)

@@ -34,7 +34,7 @@ class Display:
         self._total_ps = 0.0
         self._start_ps = 0.0
         self._start_s = 0.0
-        self._line_s = 0.0
+        self._done_ps = 0.0
         self._drawn_s = 0.0
 
     def say(self, text: str) -> None:
@@ -57,11 +57,15 @@ class Display:
         total_ps, done_ps : float
             Length of the stage and how much of it an earlier start did, in ps.
         """
-        self._stage, self._total_ps, self._start_ps = name, total_ps, done_ps
-        self._start_s = self._line_s = time.perf_counter()
+        self._stage, self._total_ps = name, total_ps
+        self._start_ps = self._done_ps = done_ps
+        self._start_s = self._drawn_s = time.perf_counter()
         console = Console(stderr=True)
         if not (self._shown and console.is_terminal):
-            yield
+            try:
+                yield
+            finally:
+                self._draw(time.perf_counter())
             return
         columns = (
             TextColumn("{task.description}"),
@@ -76,25 +80,25 @@ class Display:
             try:
                 yield
             finally:
-                self._bar.refresh()
+                self._draw(time.perf_counter())
                 self._bar = None
 
     def update(self, done_ps: float) -> None:
-        """Report how much of the stage is done, in ps."""
-        if not self._shown:
-            return
+        """Report how much of the stage is done, in ps; drawn only every second or so."""
+        self._done_ps = done_ps
         now = time.perf_counter()
-        if self._bar is not None:
-            if now - self._drawn_s < REFRESH_S:
-                return
-            self._drawn_s = now
-            task = self._bar.task_ids[0]
-            self._bar.update(task, completed=done_ps, speed=self._speed(done_ps, now))
+        if now - self._drawn_s >= (LINE_INTERVAL_S if self._bar is None else REFRESH_S):
+            self._draw(now)
+
+    def _draw(self, now: float) -> None:
+        self._drawn_s = now
+        speed = self._speed(self._done_ps, now)
+        if self._bar is None:
+            share = self._done_ps / self._total_ps
+            self.say(f"{self._stage}: {share:.0%}" + (f", {speed}" if speed else ""))
+        else:
+            self._bar.update(self._bar.task_ids[0], completed=self._done_ps, speed=speed)
             self._bar.refresh()
-        elif now - self._line_s >= LINE_INTERVAL_S:
-            self._line_s = now
-            share = done_ps / self._total_ps
-            self.say(f"{self._stage}: {share:.0%}, {self._speed(done_ps, now)}")
 
     def _speed(self, done_ps: float, now: float) -> str:
         rate = (done_ps - self._start_ps) / max(now - self._start_s, 1e-9)
