@@ -321,6 +321,13 @@ def test_the_membrane_protocol_has_other_limits(run):
     assert "ligand-binding and amino-terminal domains are absent" in text
 
 
+@pytest.mark.parametrize(("asked", "told"), [(50.0, False), (49.9, False), (200.0, True)])
+def test_an_unfinished_run_says_so(run, asked, told):
+    report_run.dump(run / "status.json", {"state": "interrupted", "production_ps_asked": asked})
+    text = " ".join(limits(read_record(run)))
+    assert ("50 ps of the 200 ps that were asked for" in text) == told
+
+
 def test_residues_near_the_site_agree_with_a_plain_count(made_run):
     record = read_record(made_run)
     ligand = np.array(Chem.RemoveHs(record.ligand).GetConformer().GetPositions())

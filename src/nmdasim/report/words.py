@@ -178,6 +178,7 @@ def limits(record: RunRecord) -> tuple[str, ...]:
             "The ligand-binding and amino-terminal domains are absent: agonists, and opening "
             "and closing of the gate, cannot be seen."
         )
+    sentences += _progress_limits(record)
     sentences += [*_data_limits(record), *_structure_limits(record)]
     failed = [check["name"] for check in all_checks(record) if not check["passed"]]
     if failed:
@@ -628,6 +629,17 @@ def link_dois(references: Sequence[str]) -> tuple[str, ...]:
 
 def _is_cut_out(record: RunRecord) -> bool:
     return record.inputs.get("protocol", {}).get("name", "vestibule") != "membrane"
+
+
+def _progress_limits(record: RunRecord) -> list[str]:
+    asked = record.status.get("production_ps_asked")
+    # Production is rounded up to whole frames, so only a shorter one is unfinished.
+    if not _known(asked) or record.duration_ps >= asked - 1e-6:
+        return []
+    return [
+        f"The run is not finished: {length_text(record.duration_ps)} of the "
+        f"{length_text(asked)} that were asked for are analysed here."
+    ]
 
 
 def _data_limits(record: RunRecord) -> list[str]:
