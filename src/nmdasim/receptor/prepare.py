@@ -41,9 +41,12 @@ from nmdasim.subunits import subunits
 
 # Restraints of the minimisation, kJ/mol/nm^2: observed atoms stay within the error of the map,
 # a copied stretch may settle, rebuilt side chains are free.
-_HOLD_OBSERVED, _HOLD_COPIED = 20000.0, 500.0
-_HOLD_IMPROPER, _HOLD_PEPTIDE = 1000.0, 400.0  # kJ/mol/rad^2
-_L_IMPROPER = np.radians(34.0)  # dihedral CA-N-C-CB of an L-amino acid
+_HOLD_OBSERVED, _HOLD_COPIED = 50000.0, 100.0
+_HOLD_IMPROPER, _HOLD_PEPTIDE = 1000.0, 200.0  # kJ/mol/rad^2
+# Dihedral over each chiral centre of the natural amino acids, atoms in this order.
+_L_IMPROPER = np.radians(34.0)
+_CHIRAL_CA = ("CA", "N", "C", "CB")
+_CHIRAL_CB = {"ILE": ("CB", "CA", "CG1", "CG2"), "THR": ("CB", "CA", "OG1", "CG2")}
 _MAX_ITERATIONS = 3000
 _FORCE_FIELD = "amber14/protein.ff14SB.xml"
 _CAPS = ("ACE", "NME")
@@ -323,7 +326,7 @@ def _minimise(
 
 
 def _hold_geometry(topology: app.Topology) -> openmm.CustomTorsionForce:
-    """Keep CA atoms left-handed and peptides trans while clashes are pushed apart."""
+    """Keep chiral centres and trans peptides while clashes are pushed apart."""
     force = openmm.CustomTorsionForce(
         "0.5*k*min(turn, 2*pi-turn)^2; turn=abs(theta-theta0); pi=3.141592653589793"
     )
@@ -332,9 +335,10 @@ def _hold_geometry(topology: app.Topology) -> openmm.CustomTorsionForce:
     before: dict[str, int] = {}
     for residue in topology.residues():
         index = {atom.name: atom.index for atom in residue.atoms()}
-        if {"N", "CA", "C", "CB"} <= index.keys():
-            improper = [index[name] for name in ("CA", "N", "C", "CB")]
-            force.addTorsion(*improper, [_L_IMPROPER, _HOLD_IMPROPER])
+        for names in (_CHIRAL_CA, _CHIRAL_CB.get(residue.name, ())):
+            if names and set(names) <= index.keys():
+                improper = [index[name] for name in names]
+                force.addTorsion(*improper, [_L_IMPROPER, _HOLD_IMPROPER])
         if before and "CA" in index:
             peptide = [before["CA"], before["C"], index["N"], index["CA"]]
             force.addTorsion(*peptide, [np.pi, _HOLD_PEPTIDE])

@@ -135,16 +135,26 @@ def _check_backbone(
         for key, phi, psi in _backbone_angles(deposited)
         if key in names and _outlier(names[key], phi, psi)
     }
+    rebuilt = {(r.chain, r.number) for r in residues if r.status == REBUILT}
+    built = [(c, n) for c, n in now if {(c, n - 1), (c, n), (c, n + 1)} & rebuilt]
+    seen = [key for key in now if key not in built]
     omegas = dict(_omegas(prepared))
     cis = [k for k, w in omegas.items() if abs(w) < _CIS_DEGREES and names[k] != "PRO"]
     twisted = [k for k, w in omegas.items() if _CIS_DEGREES <= abs(w) < 180 - _TWISTED_DEGREES]
     return (
         Check(
-            name="Ramachandran outliers (coarse regions), not more than in the deposited model",
-            value=len(now),
+            name="Ramachandran outliers (coarse regions) of observed residues, against the deposit",
+            value=len(seen),
             limit=len(before),
-            passed=len(now) <= len(before),
-            detail=_keys(now),
+            passed=len(seen) <= len(before),
+            detail=_keys(seen),
+        ),
+        Check(
+            name="Ramachandran outliers (coarse regions) in and beside rebuilt stretches",
+            value=len(built),
+            limit=0,
+            passed=not built,
+            detail=_keys(built),
         ),
         Check(
             name="cis peptides other than before proline",
