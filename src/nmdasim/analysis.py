@@ -265,7 +265,7 @@ def _checks(run: Run, frames: Mapping[str, NDArray[Any]]) -> tuple[Check, ...]:
     target = float(run.inputs["protocol"]["temperature_k"])
     off = abs(float(np.mean(frames["temperature_k"])) - target)
     fit = float(np.max(frames["fit_rmsd_nm"]))
-    rings = pore_atoms(run.topology).rings
+    rings = pore_atoms(run.topology, subunit_of=run.subunit_of).rings
     low, high = (run.start[rings[ring], 2].mean() for ring in ("asparagine", "threonine"))
     depth = frames["ligand_depth_nm"]
     inside = float(np.mean((depth > low) & (depth < high)))

@@ -21,7 +21,14 @@ from nmdasim.errors import PoreError, RunFolderError, SelectionError, Trajectory
 from nmdasim.ligand import read_ligand_sdf
 from nmdasim.pore import PoreFrame, fit_pore_frame, superpose, to_pore
 from nmdasim.rundir import LIGAND, RECEPTOR, TOPOLOGY, Segment, read_inputs, read_segments
-from nmdasim.subunits import ONE_LETTER, RING_NAMES, recognise_subunit, ring_of, subunits
+from nmdasim.subunits import (
+    ONE_LETTER,
+    RING_NAMES,
+    Recognised,
+    recognise_subunit,
+    ring_of,
+    subunits,
+)
 
 LIGAND_NAME = "LIG"
 CAPS = ("ACE", "NME")
@@ -302,7 +309,7 @@ def read_frames(
     picked = run.solute if atoms is None else np.asarray(atoms, dtype=np.intp)
     topology = run.topology.subset(picked)
     reference = run.start[picked]
-    fit = pore_atoms(topology).fit
+    fit = pore_atoms(topology, subunit_of=run.subunit_of).fit
     molecules = molecules_of(topology, reference)
     for segment in run.segments:
         for first, xyz, box in _read_segment(segment, run.topology.n_atoms, picked, chunk):
@@ -422,12 +429,15 @@ def nearest_images(
 # ------------------------------------------------------------------- landmarks of the pore
 
 
-def pore_atoms(topology: md.Topology) -> PoreAtoms:
-    """Find the atoms that define the pore, by the sequence of each chain.
+def pore_atoms(topology: md.Topology, *, subunit_of: Mapping[str, str] | None = None) -> PoreAtoms:
+    """Find the atoms that define the pore.
 
     Parameters
     ----------
     topology : mdtraj.Topology
+    subunit_of : mapping of str to str, optional
+        Subunit of each chain letter, with residues numbered as in UniProt. Without it each
+        chain is recognised by its sequence.
 
     Returns
     -------
@@ -450,8 +460,12 @@ def pore_atoms(topology: md.Topology) -> PoreAtoms:
     rings: dict[str, list[int]] = {ring: [] for ring in RING_NAMES}
     fit: list[int] = []
     m3_of_glun1: list[list[int]] = []
-    for residues in chains.values():
-        known = recognise_subunit({r.resSeq: ONE_LETTER[r.name] for r in residues})
+    for letter, residues in chains.items():
+        known = (
+            recognise_subunit({r.resSeq: ONE_LETTER[r.name] for r in residues})
+            if subunit_of is None
+            else _recorded(subunit_of.get(str(letter)))
+        )
         if known is None:
             continue
         segments = subunits()[known.subunit].segments
@@ -469,6 +483,10 @@ def pore_atoms(topology: md.Topology) -> PoreAtoms:
         if known.subunit == "GluN1":
             m3_of_glun1.append(m3)
     return _checked_pore(rings, m3_of_glun1, fit)
+
+
+def _recorded(subunit: str | None) -> Recognised | None:
+    return Recognised(subunit=subunit, shift=0, identity=1.0) if subunit else None
 
 
 def _checked_pore(

@@ -50,12 +50,15 @@ def climb(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Climb from the seeds, then let each level take over a neighbour's better top.
 
-    seeds (n_frames, n_levels, 2); returns the tops' centres and radii.
+    seeds (n_frames, n_levels, 2), nan where a frame leaves a level out; returns the tops'
+    centres and radii, nan there, too. No frame depends on another.
     """
-    frame, level = np.indices(seeds.shape[:2]).reshape(2, -1)
-    tops, sizes = _climb_from(seeds.reshape(-1, 2), walls, frame, level, levels, reach)
-    centres, radius = tops.reshape(seeds.shape), sizes.reshape(seeds.shape[:2])
-    fresh = np.ones(radius.shape, dtype=bool)
+    centres = np.full(seeds.shape, np.nan)
+    radius = np.full(seeds.shape[:2], np.nan)
+    frame, level = np.nonzero(np.isfinite(seeds[..., 0]))
+    at = frame, level
+    centres[at], radius[at] = _climb_from(seeds[at], walls, frame, level, levels, reach)
+    fresh = np.isfinite(radius)
     while fresh.any():
         tried, fresh = fresh, np.zeros_like(fresh)
         for shift in (1, -1):

@@ -151,19 +151,43 @@ def radius_profile_past(
     heavy, solid = np.isfinite(sizes), np.isfinite(guest_sizes)
     walls = np.concatenate([sizes[heavy], guest_sizes[solid]])
     centre, radius = profile.centre.copy(), profile.radius.copy()
-    for index, guest in enumerate(guests[:, solid]):
-        atoms = np.concatenate([frames[index, heavy], guest])
-        around = _touched(centre[index], radius[index], levels, guest, guest_sizes[solid])
-        if not around.any():
-            continue
-        at = levels[around]
-        stretch = (levels > at[0] - _APPROACH_NM) & (levels < at[-1] + _APPROACH_NM)
-        wall = near_the_pore(atoms, walls, levels[stretch], reach)
-        seeds = search_path(wall, levels[stretch], reach)[around[stretch]]
-        tops, found = climb(seeds[None], [wall], at, reach)
-        centre[index, around] = tops[0]
-        radius[index, around] = np.fmin(_with_walls(found[0]), radius[index, around])
+    for first in range(0, len(frames), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        both = np.concatenate([frames[block, heavy], guests[block, solid]], axis=1)
+        touched = np.array(
+            [
+                _touched(middle, size, levels, guest, guest_sizes[solid])
+                for middle, size, guest in zip(
+                    centre[block], radius[block], guests[block, solid], strict=True
+                )
+            ]
+        )
+        tops, found = _around(both, walls, levels, touched, reach)
+        frame, level = np.nonzero(touched)
+        centre[frame + first, level] = tops[frame, level]
+        radius[frame + first, level] = np.fmin(
+            _with_walls(found[frame, level]), radius[frame + first, level]
+        )
     return PoreProfile(levels=levels, radius=radius, centre=centre)
+
+
+def _around(
+    frames: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    levels: NDArray[np.float64],
+    touched: NDArray[np.bool_],
+    reach: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres and unclipped radii at the touched levels, the blocker among the atoms."""
+    seeds = np.full((*touched.shape, 2), np.nan)
+    walls = []
+    for atoms, mine, seed in zip(frames, touched, seeds, strict=True):
+        at = levels[mine] if mine.any() else levels
+        stretch = (levels > at[0] - _APPROACH_NM) & (levels < at[-1] + _APPROACH_NM)
+        walls.append(near_the_pore(atoms, radii, levels[stretch], reach))
+        if mine.any():
+            seed[mine] = search_path(walls[-1], levels[stretch], reach)[mine[stretch]]
+    return climb(seeds, walls, levels, reach)
 
 
 def _touched(
