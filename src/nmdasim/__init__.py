@@ -1,1 +1,40 @@
-"""Models of channel block in NMDA receptors."""
+"""Simulate and analyse how ketamine and its relatives block the NMDA receptor channel.
+
+Everything a user needs is importable from here; each name loads its module on first use, so
+that importing `nmdasim` costs nothing and the reading half needs no force field.
+"""
+
+import importlib
+
+_HOMES = {
+    "errors": ["Check", "NmdasimError"],
+    "ligand": ["ChargeState", "Ligand", "load_ligand", "state_of"],
+    "receptor": ["Receptor", "load_receptor"],
+    "receptor.prepare": ["prepare_receptor"],
+    "pose": ["Pose", "place_ligand"],
+    "system": ["Protocol", "System", "build_system", "find_protocol"],
+    "simulation": ["create_run", "run_inputs", "simulate"],
+    "trajectory": ["Run", "open_run"],
+    "pore": ["PoreFrame", "PoreProfile"],
+    "channel_block": ["Blockade", "blockade", "pore_frame", "pore_profile"],
+    "contacts": ["Interactions", "interactions"],
+    "statistics": ["Estimate"],
+    "analysis": ["analyse_run", "summarise"],
+    "report": ["write_report"],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that holds a public name and return the name."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'nmdasim' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"nmdasim.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

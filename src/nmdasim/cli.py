@@ -1,0 +1,388 @@
+"""The words that users type. No science here; every verb calls the public API."""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmdasim.errors import NmdasimError, ReceptorError
+
+if TYPE_CHECKING:
+    from nmdasim.ligand import ChargeState
+
+_EXIT_FAILED, _EXIT_MISUSE = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words after `nmdasim`; those of the process when left out.
+
+    Returns
+    -------
+    status : int
+        0 good, 1 failed while running, 2 wrong use or bad input, 75 interrupted and resumable.
+    """
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.verb is None:
+        parser.print_help()
+        return 0
+    try:
+        return asked.call(asked)
+    except (NmdasimError, OSError, MemoryError) as error:
+        if asked.debug:
+            traceback.print_exc()
+        _say(f"nmdasim: {_sentence(error)}")
+        return _EXIT_MISUSE if isinstance(error, ValueError) else _EXIT_FAILED
+    except KeyboardInterrupt:
+        _say("nmdasim: interrupted; run the same command again to resume")
+        return 130
+
+
+def _run(asked: argparse.Namespace) -> int:
+    """Prepare, simulate, analyse and report; continue what the folder already holds."""
+    from nmdasim.simulation import EXIT_RESUMABLE, simulate
+
+    folder = _built_run(asked)
+    status = simulate(folder, platform=asked.platform, progress=not asked.quiet)
+    if status.state == "interrupted":
+        _say(f"{folder}: {status.reason}; run the same command again to resume")
+        return EXIT_RESUMABLE
+    return _read_run(folder, asked)
+
+
+def _built_run(asked: argparse.Namespace) -> Path:
+    """Make the run folder, or check that it holds this very run."""
+    from nmdasim.ligand import load_ligand, state_of
+    from nmdasim.receptor import receptor_file
+    from nmdasim.rundir import create_run_folder, is_built, sha256_of
+    from nmdasim.simulation import run_inputs
+    from nmdasim.system import find_protocol
+
+    ligand = load_ligand(asked.ligand, ph=asked.ph)
+    state = state_of(ligand, asked.charge)
+    receptor = receptor_file(asked.receptor)
+    protocol = find_protocol(asked.protocol)
+    inputs = run_inputs(
+        protocol,
+        ligand={"name": ligand.name, "smiles": state.smiles, "charge": state.charge},
+        receptor={"name": receptor.parent.name, "sha256": sha256_of(receptor)},
+        production_ns=asked.production_ns,
+        seed=asked.seed,
+        replica=asked.replica,
+    )
+    name = f"{state.name}_{receptor.parent.name}_{protocol.name}_s{asked.seed}r{asked.replica}"
+    folder = Path(asked.out or Path("runs") / name)
+    create_run_folder(folder, inputs)
+    if not is_built(folder):
+        _say(f"building {state.name} in {receptor.parent.name}, protocol {protocol.name}")
+        _build(folder, asked, state, receptor, inputs)
+    return folder
+
+
+def _build(
+    folder: Path,
+    asked: argparse.Namespace,
+    state: "ChargeState",
+    receptor: Path,
+    inputs: dict[str, Any],
+) -> None:
+    from rdkit import Chem
+
+    from nmdasim.pose import place_ligand
+    from nmdasim.receptor import load_receptor
+    from nmdasim.simulation import create_run
+    from nmdasim.system import build_system, find_protocol
+
+    prepared = load_receptor(receptor)
+    pose = place_ligand(prepared, state)
+    system = build_system(pose, find_protocol(asked.protocol), seed=asked.seed)
+    create_run(
+        system,
+        folder,
+        inputs=inputs,
+        receptor_file=receptor,
+        ligand_sdf=Chem.MolToMolBlock(pose.ligand.mol) + "$$$$\n",
+        provenance={
+            "command": "nmdasim " + " ".join(asked.words),
+            "receptor": dict(prepared.source),
+            "parameters": dict(pose.parameters.record),
+            "ligand": {
+                "name": state.name,
+                "ph": asked.ph,
+                "population": None if state.population != state.population else state.population,
+            },
+            "pose": {"shift_nm": pose.shift_nm},
+            "checks": [asdict(check) for check in (*prepared.checks, *pose.checks)],
+        },
+    )
+
+
+def _read_run(folder: Path, asked: argparse.Namespace) -> int:
+    """Analyse a finished run, write its report and print the outcome."""
+    from nmdasim.analysis import analyse_run
+    from nmdasim.report import write_report
+
+    _say("analysing the trajectory")
+    analysis = analyse_run(folder)
+    report = write_report(folder, folder / "report.html")
+    if asked.json:
+        _print_json({"folder": folder, "report": report, **_outcome(analysis)})
+    else:
+        print(f"run     {folder}\nreport  {report}")
+    return 0
+
+
+def _outcome(analysis: Any) -> dict[str, Any]:  # noqa: ANN401 - any analysis result
+    return {
+        "estimates": [asdict(estimate) for estimate in analysis.estimates],
+        "checks": [asdict(check) for check in analysis.checks],
+    }
+
+
+def _analyse(asked: argparse.Namespace) -> int:
+    from nmdasim.analysis import analyse_run
+
+    results = {str(folder): _outcome(analyse_run(folder)) for folder in asked.runs}
+    if asked.json:
+        _print_json(results)
+        return 0
+    for folder, outcome in results.items():
+        print(folder)
+        for estimate in outcome["estimates"]:
+            error = estimate["error"]
+            spread = f"± {error:.3g}" if error == error else f"({estimate['note']})"
+            print(f"  {estimate['name']:34s} {estimate['mean']:.4g} {spread} {estimate['unit']}")
+    return 0
+
+
+def _report(asked: argparse.Namespace) -> int:
+    from nmdasim.report import write_report
+
+    written = write_report([Path(folder) for folder in asked.runs], Path(asked.out))
+    _print_json({"report": written}) if asked.json else print(written)
+    return 0
+
+
+def _ligands(asked: argparse.Namespace) -> int:
+    from nmdasim.ligand import library, load_ligand
+
+    rows = []
+    for entry in library():
+        ligand = load_ligand(entry.name, ph=asked.ph)
+        rows.append(
+            {
+                "name": ligand.name,
+                "synonyms": list(ligand.synonyms),
+                "smiles": ligand.smiles,
+                "cip": ligand.cip,
+                "pka": None if ligand.pka != ligand.pka else ligand.pka,
+                "pka_source": ligand.pka_source,
+                "states": {
+                    f"{state.charge:+d}": None
+                    if state.population != state.population
+                    else round(state.population, 4)
+                    for state in ligand.states
+                },
+            }
+        )
+    if asked.json:
+        _print_json({"ph": asked.ph, "ligands": rows})
+        return 0
+    for row in rows:
+        shares = ", ".join(
+            f"{charge} {share:.0%}" if share is not None else f"{charge} unweighted"
+            for charge, share in row["states"].items()
+        )
+        print(f"{row['name']:16s} {row['smiles']:36s} pH {asked.ph:g}: {shares}")
+        print(f"{'':16s} {', '.join(row['synonyms'])}; pKa {row['pka'] or 'not known'}"
+              f" {row['pka_source']}")  # fmt: skip
+    return 0
+
+
+def _ligand(asked: argparse.Namespace) -> int:
+    from nmdasim.ligand import ligand_svg, load_ligand, write_ligand
+    from nmdasim.parameters import load_parameters, write_parameters
+
+    ligand = load_ligand(asked.ligand, ph=asked.ph)
+    folder = Path(asked.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for state in ligand.states:
+        write_ligand(state, folder / f"{state.name}.sdf")
+        write_parameters(load_parameters(state), folder / state.name)
+        (folder / f"{state.name}.svg").write_text(ligand_svg(ligand, charge=state.charge))
+        written += [folder / f"{state.name}{end}" for end in (".sdf", ".xml", ".json", ".svg")]
+    _print_json({"written": written}) if asked.json else print(*written, sep="\n")
+    return 0
+
+
+def _receptors(asked: argparse.Namespace) -> int:
+    from nmdasim.receptor import load_receptor, receptor_names
+
+    loaded = [load_receptor(name) for name in receptor_names()]
+    if asked.json:
+        _print_json({r.name: {**r.source, "checks": [asdict(c) for c in r.checks]} for r in loaded})
+        return 0
+    for receptor in loaded:
+        _print_receptor(receptor)
+    return 0
+
+
+def _receptor(asked: argparse.Namespace) -> int:
+    from nmdasim.receptor import write_receptor
+    from nmdasim.receptor.prepare import prepare_receptor
+
+    path = Path(asked.receptor)
+    if not path.exists() and len(asked.receptor) == 4:
+        raise ReceptorError(
+            f"{asked.receptor!r} is not a file here: this version reads entries from disk; "
+            "download the mmCIF file of the entry and give its path"
+        )
+    _say(f"preparing {path}: about a minute")
+    receptor = prepare_receptor(path, ph=asked.ph)
+    written = write_receptor(receptor, Path(asked.out))
+    if asked.json:
+        checks = [asdict(check) for check in receptor.checks]
+        _print_json({"written": written, "source": dict(receptor.source), "checks": checks})
+    else:
+        print(written)
+        _print_receptor(receptor)
+    return 0
+
+
+def _print_receptor(receptor: Any) -> None:  # noqa: ANN401 - imported lazily
+    print(f"{receptor.name}  {receptor.source['title']}")
+    for key in ("subunits", "pieces", "gaps_rebuilt", "left_out", "protonation"):
+        print(f"  {key.replace('_', ' ')}: {receptor.source[key]}")
+    for check in receptor.checks:
+        mark = "ok  " if check.passed else "FAIL"
+        print(f"  {mark} {check.name}: {check.value:g} {check.unit} {check.detail}".rstrip())
+
+
+def _doctor(asked: argparse.Namespace) -> int:
+    """Say what this machine can do, and measure it."""
+    from nmdasim.doctor import examine
+
+    findings = examine(measure=not asked.quick)
+    if asked.json:
+        _print_json(findings)
+        return 0
+    for topic, lines in findings.items():
+        print(topic)
+        for name, value in lines.items():
+            print(f"  {name:28s} {value}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(
+        prog="nmdasim",
+        description="Simulate and analyse how ketamine and its relatives block the NMDA receptor.",
+        epilog="Exit status: 0 good, 1 failed while running, 2 bad input, 75 run again to resume.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+
+    def verb(name: str, call: Callable[[argparse.Namespace], int], text: str) -> Any:  # noqa: ANN401
+        added = verbs.add_parser(name, help=text, description=text, parents=[common])
+        added.set_defaults(call=call, words=sys.argv[1:])
+        return added
+
+    _add_run(verb("run", _run, "prepare, simulate, analyse and report; run it again to resume"))
+    added = verb("analyse", _analyse, "analyse finished or running simulations")
+    added.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
+    added = verb("report", _report, "write one HTML report from analysed runs")
+    added.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
+    added.add_argument("-o", "--out", default="report.html", metavar="FILE.html")
+    added = verb("ligands", _ligands, "list the ligands that ship")
+    added.add_argument("--ph", type=_ph, default=7.4)
+    added = verb("ligand", _ligand, "prepare one ligand: a file per charge state, parameters")
+    added.add_argument("ligand", metavar="NAME|SMILES|FILE.sdf")
+    added.add_argument("-o", "--out", required=True, metavar="DIR")
+    added.add_argument("--ph", type=_ph, default=7.4)
+    verb("receptors", _receptors, "list the receptors that ship, with their quality")
+    added = verb("receptor", _receptor, "prepare a receptor from a deposited entry")
+    added.add_argument("receptor", metavar="FILE", help="mmCIF or PDB file of the tetramer")
+    added.add_argument("-o", "--out", required=True, metavar="DIR")
+    added.add_argument("--ph", type=_ph, default=7.4)
+    added = verb("doctor", _doctor, "say what this machine can do, with a short self-test")
+    added.add_argument("--quick", action="store_true", help="skip the speed measurement")
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ligand", metavar="LIGAND", help="library name, SMILES or SD file")
+    parser.add_argument("--receptor", default="7eu8", help="name, or a prepared receptor's folder")
+    parser.add_argument("--protocol", default="vestibule")
+    parser.add_argument("--charge", type=int, help="charge state; the most positive by default")
+    parser.add_argument("--ph", type=_ph, default=7.4, help="for the populations of charge states")
+    parser.add_argument("--production-ns", type=float, default=0.05, metavar="X")
+    parser.add_argument("--replica", type=int, default=0, metavar="N")
+    parser.add_argument("--seed", type=int, default=1, metavar="S")
+    parser.add_argument("--platform", help="CPU, CUDA, OpenCL, HIP; default: fastest that works")
+    parser.add_argument("-o", "--out", metavar="DIR", help="run folder; default: under runs/")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+class _Version(argparse.Action):
+    """Print the version without importing anything before it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"nmdasim {version('nmdasim')}")
+        parser.exit()
+
+
+def _ph(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 14:
+        raise argparse.ArgumentTypeError(f"{text} is not a pH: give a number from 0 to 14")
+    return value
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, NmdasimError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "the machine ran out of memory; use a smaller system or a machine with more"
+    where = f" {error.filename}" if getattr(error, "filename", None) else ""
+    return f"the system refused{where}: {getattr(error, 'strerror', None) or error}"
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(_plain(document), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON-able value
+    """Turn paths and arrays to plain values; not-a-number becomes null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and value != value else value
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
