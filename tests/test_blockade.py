@@ -202,3 +202,17 @@ def test_deposited_pose_lies_where_it_was_measured():
     # Between the asparagine ring (0) and the threonine ring (1.5 nm), amine towards the former.
     assert 0.0 < got.ammonium_depth[0] < got.depth[0] < 1.5
     assert 0.1 < got.filled_share[0] < 0.9
+
+
+def test_snippet_of_the_documents_runs(run, trajectory, ligand_atoms, tmp_path, monkeypatch):
+    page = Path(__file__).parents[1] / "docs" / "pore-and-blockade.md"
+    snippet = page.read_text().split("```python\n")[1].split("```")[0]
+    trajectory[:2].save_xtc(str(tmp_path / "channel.xtc"))
+    trajectory[0].save_pdb(str(tmp_path / "channel.pdb"))
+    monkeypatch.chdir(tmp_path)
+    names = {"molecule": run.ligand, "atoms": ligand_atoms}
+    exec(snippet, names)
+    np.testing.assert_allclose(
+        names["measured"].depth[1] - names["measured"].depth[0], 0.1, atol=0.01
+    )
+    assert names["profile"].radius.shape == (2, 181)

@@ -15,7 +15,7 @@ _SOFTNESS_NM = 0.03
 _SIDEWAYS_COST = 1e-3
 _OFF_AXIS_COST = 1e-4
 # Beyond this clearance the search sees no walls; the climb that follows does.
-_SEEN_NM = 0.35
+_SEEN_NM = 0.25
 
 
 def search_path(wall: Wall, levels: NDArray[np.float64], reach: float) -> NDArray[np.float64]:

@@ -61,7 +61,7 @@ def cross_section(
 
     def room_left_by(atoms: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
         wall = wall_of(atoms - origin, own)
-        room = clearance_on_grid(points, np.array([level]), wall, 2 * PROBE_NM)
+        room = clearance_on_grid(points, np.array([level]), wall, 1.1 * PROBE_NM)
         return room[0].reshape(side.size, side.size)
 
     room = room_left_by(frames[0, heavy], sizes[heavy])
