@@ -85,6 +85,8 @@ class Display:
 
     def update(self, done_ps: float) -> None:
         """Report how much of the stage is done, in ps; drawn only every second or so."""
+        if not self._shown:
+            return
         self._done_ps = done_ps
         now = time.perf_counter()
         if now - self._drawn_s >= (LINE_INTERVAL_S if self._bar is None else REFRESH_S):
