@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from nmdasim.blockade import (
+from nmdasim.channel_block import (
     Blockade,
     BlockadeSites,
     blockade_sites,

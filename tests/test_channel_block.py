@@ -7,7 +7,7 @@ from channel_run import write_run
 from rdkit import Chem
 from scipy.spatial.transform import Rotation
 
-from nmdasim.blockade import (
+from nmdasim.channel_block import (
     blockade,
     blockade_sites,
     measure_blockade,

@@ -1,4 +1,7 @@
-"""How a ligand sits in the pore and what passage it leaves, frame by frame."""
+"""How a ligand sits in the pore and what passage it leaves, frame by frame.
+
+The module is not called after its main function: `nmdasim.blockade` is the function.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -18,7 +21,18 @@ from nmdasim.pore import (
     radius_profile_past,
 )
 from nmdasim.subunits import ONE_LETTER
-from nmdasim.trajectory import CAPS, in_pore_frame
+from nmdasim.trajectory import CAPS, in_pore_frame, pore_frame
+
+__all__ = [
+    "Blockade",
+    "BlockadeSites",
+    "blockade",
+    "blockade_sites",
+    "measure_blockade",
+    "merge_blockades",
+    "pore_frame",
+    "pore_profile",
+]
 
 # An ammonium group, or the amine that becomes one; amides, anilines and sulfonamides do not.
 _BASIC = ("[NX4+;!$(N-*=O)]", "[NX3;!$(N-[C,S]=[O,S,N]);!$(N-a);!$(N=*);!$(N-[!#6;!#1])]")
