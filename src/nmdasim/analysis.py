@@ -20,7 +20,7 @@ from nmdasim.channel_block import (
     merge_blockades,
 )
 from nmdasim.errors import Check, TrajectoryError
-from nmdasim.interactions import (
+from nmdasim.contacts import (
     Interactions,
     contacts_by_frame_table,
     contacts_table,

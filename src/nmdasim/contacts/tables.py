@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from nmdasim.interactions.model import (
+from nmdasim.contacts.model import (
     ContactOccupancy,
     Interactions,
     RingOccupancy,

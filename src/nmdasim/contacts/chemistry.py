@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from rdkit import Chem
 
 from nmdasim.errors import SelectionError
-from nmdasim.interactions.model import (
+from nmdasim.contacts.model import (
     INTERACTION_TYPES,
     PLIP,
     Chemistry,

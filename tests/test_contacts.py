@@ -15,7 +15,7 @@ from rdkit import Chem
 from scipy.spatial.transform import Rotation
 
 from nmdasim.errors import SelectionError, TrajectoryError
-from nmdasim.interactions import (
+from nmdasim.contacts import (
     INTERACTION_TYPES,
     PLIP,
     PROLIF,

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
 
 from nmdasim.errors import SelectionError, TrajectoryError
-from nmdasim.interactions.chemistry import interaction_sites
-from nmdasim.interactions.model import (
+from nmdasim.contacts.chemistry import interaction_sites
+from nmdasim.contacts.model import (
     INTERACTION_TYPES,
     PLIP,
     Indices,

@@ -10,9 +10,9 @@ and chemistry once, `find_interactions` measures a chunk of frames, `merge_inter
 chunks. `interactions` does all three.
 """
 
-from nmdasim.interactions.chemistry import interaction_sites
-from nmdasim.interactions.geometry import find_interactions, interactions, merge_interactions
-from nmdasim.interactions.model import (
+from nmdasim.contacts.chemistry import interaction_sites
+from nmdasim.contacts.geometry import find_interactions, interactions, merge_interactions
+from nmdasim.contacts.model import (
     INTERACTION_TYPES,
     PLIP,
     PROLIF,
@@ -23,7 +23,7 @@ from nmdasim.interactions.model import (
     InteractionThresholds,
     RingOccupancy,
 )
-from nmdasim.interactions.tables import (
+from nmdasim.contacts.tables import (
     contact_occupancies,
     contacts_by_frame_table,
     contacts_table,

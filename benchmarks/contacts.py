@@ -23,7 +23,7 @@ import numpy as np
 from rdkit import Chem
 from scipy.spatial.transform import Rotation
 
-from nmdasim.interactions import (
+from nmdasim.contacts import (
     PLIP,
     PROLIF,
     Interactions,
