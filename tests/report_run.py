@@ -46,6 +46,7 @@ def write_run(
     ligand_name: str = "S-ketamine",
     replica: int = 1,
     shift_nm: float = 0.0,
+    segments: tuple[str, ...] = ("m2", "m2_m3", "m3"),
 ) -> Path:
     """Write a run folder as the contract of the run folder describes it."""
     rng = np.random.default_rng(replica)
@@ -53,7 +54,7 @@ def write_run(
     (folder / "analysis").mkdir()
     (folder / "receptor.cif").write_bytes(receptor.read_bytes())
     (folder / "ligand.sdf").write_bytes(LIGAND.read_bytes())
-    write_topology(folder / "topology.cif", receptor=receptor)
+    write_topology(folder / "topology.cif", receptor=receptor, segments=segments)
     dump(folder / "provenance.json", PROVENANCE)
     dump(folder / "status.json", {"state": "analysed", "production_ps_done": 50.0})
     dump(folder / "equilibration.json", EQUILIBRATION)
@@ -82,13 +83,13 @@ def rewrite_inputs(
     (fresh / "run.toml").replace(folder / "run.toml")
 
 
-def write_topology(path: Path, *, receptor: Path) -> None:
+def write_topology(path: Path, *, receptor: Path, segments: tuple[str, ...]) -> None:
     structure = gemmi.read_structure(str(receptor))
     rows = [
         (chain.name, residue.seqid.num)
         for chain in structure[0]
         for residue in chain
-        if not inside_pore(chain, residue)
+        if not inside_pore(chain, residue, segments)
     ]
     outside = set(rows)
     for chain in structure[0]:
@@ -132,10 +133,10 @@ def write_last_frame(folder: Path, *, lift_nm: float, seed: int) -> None:
     dump(folder / "segments" / "00000.json", {**manifest, **one, "n_frames": 1})
 
 
-def inside_pore(chain: gemmi.Chain, residue: gemmi.Residue) -> bool:
+def inside_pore(chain: gemmi.Chain, residue: gemmi.Residue, chosen: tuple[str, ...]) -> bool:
     subunit = "GluN1" if chain.name in "AC" else "GluN2B"
     segments = subunits()[subunit].segments
-    return any(residue.seqid.num in segments[name] for name in ("m2", "m2_m3", "m3"))
+    return any(residue.seqid.num in segments[name] for name in chosen)
 
 
 def dump(path: Path, content: object) -> None:

@@ -21,8 +21,22 @@ from nmdasim.errors import NmdasimError, ReportError
 from nmdasim.report import write_report
 from nmdasim.report.figures import TIME_SERIES, plot_raster, thin
 from nmdasim.report.palette import TYPE_COLOURS
-from nmdasim.report.record import REQUIRED_COLUMNS, read_record, rings_of
-from nmdasim.report.scene import cylinder, join_meshes, pore_surface, ribbon, sphere, viewing_angle
+from nmdasim.report.record import (
+    REQUIRED_COLUMNS,
+    is_simulated,
+    read_record,
+    rings_of,
+    simulated_span,
+)
+from nmdasim.report.scene import (
+    build_scene,
+    cylinder,
+    join_meshes,
+    pore_surface,
+    ribbon,
+    sphere,
+    viewing_angle,
+)
 from nmdasim.report.words import (
     all_checks,
     command,
@@ -525,6 +539,20 @@ def test_what_the_analysis_writes_of_one_frame_is_what_the_report_reads(run, tmp
     (moved,) = [row[1] for row in page.rows if row and row[0] == "RMSD to the start"]
     assert moved == "0.5, error: not enough data"
     assert "The ligand stayed in the vestibule" in page.text
+
+
+def test_what_was_not_simulated_is_drawn_pale_and_bounds_the_pore(tmp_path):
+    folder = report_run.write_run(tmp_path / "cut", receptor=report_run.RECEPTOR, segments=("m3",))
+    record = read_record(folder)
+    low, high = simulated_span(record)
+    traces = build_scene(record).data
+    pale = np.concatenate([trace.z for trace in traces if trace.meta == "context"])
+    pore = np.concatenate([trace.z for trace in traces if trace.meta.startswith("pore")])
+    assert {trace.opacity for trace in traces if trace.meta == "context"} == {0.3}
+    assert pale.min() < 10 * low
+    assert 10 * low < pore.min() < pore.max() < 10 * high
+    assert not is_simulated(record).all()
+    assert set(record.lining.number[~is_simulated(record)]) <= set(range(599, 628))
 
 
 def test_a_folder_without_its_trajectory_says_so(page, made_run):

@@ -26,7 +26,7 @@ from nmdasim.report.figures import (
     plot_time_series,
 )
 from nmdasim.report.palette import END_CARBON, PORE_COLOURS, SUBUNIT_COLOURS
-from nmdasim.report.record import RunRecord, read_record, rings_of
+from nmdasim.report.record import RunRecord, is_simulated, read_record, rings_of
 from nmdasim.report.scene import HOLE_THRESHOLDS, build_scene, height_text, ring_title
 from nmdasim.rundir import write_atomic
 
@@ -159,6 +159,7 @@ def _run_context(key: str, name: str, record: RunRecord) -> Mapping:
         ),
         "segments": [words.flatten(_short(segment)) for segment in record.segments],
         "subunits": sorted(set(record.subunit_of_chain.values())),
+        "has_context": not is_simulated(record).all(),
         "has_end": record.ligand_end is not None,
     }
 

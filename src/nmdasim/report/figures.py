@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from nmdasim.report.palette import OKABE_ITO, TEMPLATE, TYPE_COLOURS
-from nmdasim.report.record import RunRecord, residue_label, rings_of
+from nmdasim.report.record import RunRecord, residue_label, rings_of, simulated_span
 from nmdasim.report.scene import HOLE_THRESHOLDS, height_text, ring_title
 from nmdasim.report.words import quantity, status_mark
 
@@ -326,6 +326,13 @@ def _band(z: NDArray, radius: NDArray, error: NDArray, colour: str) -> list[go.S
 
 
 def _mark_profile(figure: go.Figure, record: RunRecord) -> None:
+    z = record.column("profile", "z_nm") * _ANGSTROM
+    low, high = (height * _ANGSTROM for height in simulated_span(record))
+    for bottom, top in ((z.min(), low), (high, z.max())):
+        if top > bottom:
+            figure.add_hrect(
+                y0=float(bottom), y1=float(top), fillcolor="#F3F3F3", line_width=0, layer="below"
+            )
     heavy = [atom.GetIdx() for atom in record.ligand.GetAtoms() if atom.GetAtomicNum() > 1]
     span = np.array(record.ligand.GetConformer().GetPositions())[heavy, 2]
     figure.add_hrect(

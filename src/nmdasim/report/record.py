@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import gemmi
@@ -25,7 +25,7 @@ from nmdasim.rundir import (
     STATUS,
     TOPOLOGY,
 )
-from nmdasim.subunits import ONE_LETTER, RING_NAMES, ring_of
+from nmdasim.subunits import ONE_LETTER, RING_NAMES, ring_of, subunits
 from nmdasim.trajectory import open_run, read_frames
 
 #: Columns without which a table cannot be drawn; more are allowed.
@@ -125,6 +125,8 @@ class RunRecord:
     folder does not hold its trajectory."""
     atoms: Atoms
     """Heavy atoms of the simulated protein at the start."""
+    lining: Atoms
+    """CA atoms of M2, its loop and M3 in the whole prepared receptor, simulated or not."""
     residues: tuple[Mapping, ...]
     """Rows of the receptor's table of residues: chain, subunit, number, name, status."""
     receptor_checks: tuple[Mapping, ...]
@@ -195,6 +197,7 @@ def read_record(folder: Path) -> RunRecord:
             f"{folder} has no production frames to report on; run longer, then analyse again"
         )
     residues, receptor_checks, source = _read_receptor(folder / RECEPTOR)
+    subunit_of_chain = {row["chain"]: row["subunit"] for row in residues}
     return RunRecord(
         folder=folder,
         inputs=_read_inputs(folder / RUN),
@@ -205,6 +208,7 @@ def read_record(folder: Path) -> RunRecord:
         ligand=_read_ligand(folder / LIGAND),
         ligand_end=_read_last_ligand(folder),
         atoms=_read_atoms(folder / TOPOLOGY),
+        lining=_lining(_read_atoms(folder / RECEPTOR), subunit_of_chain),
         residues=residues,
         receptor_checks=receptor_checks,
         source=source,
@@ -213,8 +217,46 @@ def read_record(folder: Path) -> RunRecord:
     )
 
 
+def simulated_span(record: RunRecord) -> tuple[float, float]:
+    """Tell between which heights the lining of the pore was simulated.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    low, high : float, nm
+        Between them each chain has simulated CA atoms of M2 to M3 below and above.
+    """
+    simulated = is_simulated(record)
+    heights = [
+        record.lining.positions[simulated & (record.lining.chain == chain), 2]
+        for chain in np.unique(record.lining.chain[simulated])
+    ]
+    if not heights:
+        return 0.0, 0.0
+    return max(float(h.min()) for h in heights), min(float(h.max()) for h in heights)
+
+
+def is_simulated(record: RunRecord) -> NDArray[np.bool_]:
+    """Tell which residues of the lining are part of the simulated system.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    simulated : ndarray of bool, shape (n_lining,)
+    """
+    present = set(zip(record.atoms.chain.tolist(), record.atoms.number.tolist(), strict=True))
+    lining = zip(record.lining.chain.tolist(), record.lining.number.tolist(), strict=True)
+    return np.array([residue in present for residue in lining], dtype=bool)
+
+
 def rings_of(record: RunRecord) -> tuple[Ring, ...]:
-    """Find the rings of the pore in the simulated structure.
+    """Find the rings of the pore in the prepared receptor, whose frame is the run's.
 
     Parameters
     ----------
@@ -227,8 +269,8 @@ def rings_of(record: RunRecord) -> tuple[Ring, ...]:
     """
     heights: dict[str, list[float]] = {}
     names: dict[str, set[str]] = {}
-    atoms, subunit_of_chain = record.atoms, record.subunit_of_chain
-    for i in np.flatnonzero(atoms.name == "CA"):
+    atoms, subunit_of_chain = record.lining, record.subunit_of_chain
+    for i in range(len(atoms.name)):
         subunit = subunit_of_chain.get(atoms.chain[i])
         ring = ring_of(subunit, int(atoms.number[i])) if subunit else None
         if ring:
@@ -419,6 +461,19 @@ def _read_atoms(path: Path) -> Atoms:
         number=_fixed(number),
         residue=_fixed(residue_name),
         positions=_fixed([p.tolist() for p in position]) * _NM_PER_ANGSTROM,
+    )
+
+
+def _lining(receptor: Atoms, subunit_of_chain: Mapping[str, str]) -> Atoms:
+    def in_lining(i: int) -> bool:
+        subunit = subunits().get(subunit_of_chain.get(receptor.chain[i], ""))
+        return subunit is not None and any(
+            receptor.number[i] in subunit.segments[name] for name in ("m2", "m2_m3", "m3")
+        )
+
+    chosen = [i for i in np.flatnonzero(receptor.name == "CA").tolist() if in_lining(i)]
+    return Atoms(
+        **{field.name: _fixed(getattr(receptor, field.name)[chosen]) for field in fields(Atoms)}
     )
 
 

@@ -20,7 +20,15 @@ from nmdasim.report.palette import (
     SUBUNIT_COLOURS,
     TEMPLATE,
 )
-from nmdasim.report.record import Atoms, Ring, RunRecord, residue_label, rings_of
+from nmdasim.report.record import (
+    Atoms,
+    Ring,
+    RunRecord,
+    is_simulated,
+    residue_label,
+    rings_of,
+    simulated_span,
+)
 
 #: Radii at which HOLE changes colour by convention, Angstrom: below the first no water
 #: molecule passes, below the second a single one.
@@ -45,8 +53,9 @@ _ELEMENT_COLOURS = (
 _LIGHT = {"ambient": 0.55, "diffuse": 0.6, "specular": 0.1, "roughness": 0.5, "fresnel": 0.02}
 # Shorter pieces of backbone are not cut off from the rest.
 _MIN_PIECE = 6
-# The surface ends this far beyond the outermost rings, Angstrom.
-_PORE_MARGIN = 6.0
+_CONTEXT_OPACITY = 0.3
+# The surface ends this far beyond the outermost rings, nm.
+_PORE_MARGIN = 0.6
 _MAX_PORE_RADIUS = 7.0
 _SIDE_ZOOM, _SITE_ZOOM = 1.9, 4.0
 # The pore widens downwards, so the labels of its rings may stand inside the widest part.
@@ -245,8 +254,8 @@ def build_scene(record: RunRecord) -> go.Figure:
     Returns
     -------
     figure : plotly.graph_objects.Figure
-        Each trace names the group it belongs to in `meta`: protein, front, contacts,
-        names, pore, pore_front, start, end.
+        Each trace names the group it belongs to in `meta`: protein, context (not simulated),
+        front, contacts, names, pore, pore_front, start, end.
     """
     start = np.array(record.ligand.GetConformer().GetPositions())
     azimuth = viewing_angle(start)
@@ -350,53 +359,55 @@ def _helicity(positions: NDArray) -> NDArray:
 
 def _backbone_traces(record: RunRecord, view: NDArray, cut: float) -> list[go.Mesh3d]:
     colours = _chain_colours(record)
-    parts: dict[tuple[str, bool], list[Mesh]] = {}
-    for chain, positions, names in _backbone_pieces(record):
+    parts: dict[tuple[str, str, bool], list[Mesh]] = {}
+    for chain, positions, names, simulated in _backbone_pieces(record):
         front = _without_short_runs(positions @ view > cut)
-        for first, last in _runs(front):
-            # One residue of overlap closes the gap between the cut halves.
+        for first, last in _runs(2 * front + simulated):
+            # One residue of overlap closes the gap between two parts of one chain.
             piece = slice(first, min(last + 2, len(positions)))
             if len(positions[piece]) > 1:
                 mesh = ribbon(positions[piece], names[piece])
-                parts.setdefault((chain, bool(front[first])), []).append(mesh)
+                behind = "protein" if simulated[first] else "context"
+                key = ("front" if front[first] else behind, chain, bool(simulated[first]))
+                parts.setdefault(key, []).append(mesh)
     return [
         _mesh_trace(
             join_meshes(meshes),
-            group="front" if front else "protein",
+            group=group,
             color=colours[chain],
-            visible=not front,
+            opacity=1.0 if simulated else _CONTEXT_OPACITY,
+            visible=group != "front",
         )
-        for (chain, front), meshes in sorted(parts.items())
+        for (group, chain, simulated), meshes in sorted(parts.items())
     ]
 
 
-def _backbone_pieces(record: RunRecord) -> list[tuple[str, NDArray, list[str]]]:
-    atoms = record.atoms
-    alpha = np.flatnonzero(atoms.name == "CA")
-    positions = atoms.positions[alpha] * _ANGSTROM
-    chains, numbers = atoms.chain[alpha], atoms.number[alpha]
+def _backbone_pieces(record: RunRecord) -> list[tuple[str, NDArray, list[str], NDArray]]:
+    """Cut the lining into chains without gaps: letter, positions, names, simulated or not."""
+    lining, simulated = record.lining, is_simulated(record)
+    positions = lining.positions * _ANGSTROM
     breaks = np.flatnonzero(
-        (chains[1:] != chains[:-1])
-        | (numbers[1:] != numbers[:-1] + 1)
+        (lining.chain[1:] != lining.chain[:-1])
+        | (lining.number[1:] != lining.number[:-1] + 1)
         | (np.linalg.norm(np.diff(positions, axis=0), axis=1) > _MAX_CA_STEP)
     )
-    subunits = record.subunit_of_chain
-    pieces = []
-    for part in np.split(np.arange(len(alpha)), breaks + 1):
-        if len(part) > 1:
-            names = [
-                f"{_label(record, subunits, alpha[i])} (chain {html.escape(chains[i])})"
-                for i in part
-            ]
-            pieces.append((str(chains[part[0]]), positions[part], names))
-    return pieces
+    names = [
+        _lining_name(record, i) + ("" if simulated[i] else "<br>not simulated")
+        for i in range(len(positions))
+    ]
+    return [
+        (str(lining.chain[part[0]]), positions[part], [names[i] for i in part], simulated[part])
+        for part in np.split(np.arange(len(positions)), breaks + 1)
+        if len(part) > 1
+    ]
 
 
-def _label(record: RunRecord, subunits: Mapping[str, str], atom: int) -> str:
-    atoms = record.atoms
-    return html.escape(
-        residue_label(subunits.get(atoms.chain[atom], ""), atoms.residue[atom], atoms.number[atom])
+def _lining_name(record: RunRecord, i: int) -> str:
+    chain, lining = str(record.lining.chain[i]), record.lining
+    label = residue_label(
+        record.subunit_of_chain.get(chain, ""), str(lining.residue[i]), int(lining.number[i])
     )
+    return html.escape(f"{label} (chain {chain})")
 
 
 def _without_short_runs(flags: NDArray) -> NDArray:
@@ -418,7 +429,7 @@ def _runs(flags: NDArray) -> list[tuple[int, int]]:
 def _chain_colours(record: RunRecord) -> dict[str, str]:
     colours: dict[str, str] = {}
     used: dict[str, int] = {}
-    for chain in dict.fromkeys(record.atoms.chain.tolist()):
+    for chain in dict.fromkeys(record.lining.chain.tolist()):
         subunit = record.subunit_of_chain.get(chain, "")
         shades = SUBUNIT_COLOURS.get(subunit, SUBUNIT_COLOURS[""])
         colours[chain] = shades[used.get(subunit, 0) % len(shades)]
@@ -559,12 +570,13 @@ def _lumen(record: RunRecord) -> tuple[NDArray, NDArray]:
     atoms = record.atoms
     centre = radius_profile(atoms.positions, radii=radii_of(atoms.element), levels=levels).centre[0]
     path = np.column_stack([gaussian_filter1d(centre, 3, axis=0), levels]) * _ANGSTROM
-    rings = [ring.height * _ANGSTROM for ring in rings_of(record)] or [0.0]
+    rings = [ring.height for ring in rings_of(record)] or [0.0]
+    low, high = simulated_span(record)
     shown = (
         np.isfinite(radius)
         & np.isfinite(path).all(axis=1)
-        & (path[:, 2] > min(rings) - _PORE_MARGIN)
-        & (path[:, 2] < max(rings) + _PORE_MARGIN)
+        & (levels > max(min(rings) - _PORE_MARGIN, low))
+        & (levels < min(max(rings) + _PORE_MARGIN, high))
     )
     return path[shown], np.minimum(radius[shown], _MAX_PORE_RADIUS)
 
@@ -602,7 +614,7 @@ def _scene_layout(record: RunRecord, view: NDArray) -> dict:
         "aspectmode": "manual",
         "dragmode": "turntable",
         "bgcolor": "#FFFFFF",
-        "annotations": _ring_labels(rings_of(record), record.atoms, view),
+        "annotations": _ring_labels(rings_of(record), record.lining, view),
     }
 
 
@@ -629,10 +641,10 @@ def scene_views(record: RunRecord) -> Mapping[str, Mapping]:
 
 
 def _box(record: RunRecord) -> tuple[NDArray, NDArray]:
-    positions = record.atoms.positions * _ANGSTROM
+    positions = record.lining.positions * _ANGSTROM
     lower, upper = positions.min(axis=0) - 2.0, positions.max(axis=0) + 2.0
-    rings = [ring.height * _ANGSTROM for ring in rings_of(record)]
-    upper[2] = max([upper[2], *(height + _PORE_MARGIN for height in rings)])
+    top = max((ring.height for ring in rings_of(record)), default=0.0) + _PORE_MARGIN
+    upper[2] = max(upper[2], top * _ANGSTROM)
     return lower, upper
 
 

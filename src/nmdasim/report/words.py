@@ -634,7 +634,7 @@ def _is_cut_out(record: RunRecord) -> bool:
 def _progress_limits(record: RunRecord) -> list[str]:
     asked = record.status.get("production_ps_asked")
     # Production is rounded up to whole frames, so only a shorter one is unfinished.
-    if not _known(asked) or record.duration_ps >= asked - 1e-6:
+    if not isinstance(asked, int | float) or record.duration_ps >= asked - 1e-6:
         return []
     return [
         f"The run is not finished: {length_text(record.duration_ps)} of the "
