@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from rdkit import Chem
 from scipy.spatial.transform import Rotation
 
-from nmdasim.errors import SelectionError, TrajectoryError
 from nmdasim.contacts import (
     INTERACTION_TYPES,
     PLIP,
@@ -29,6 +28,7 @@ from nmdasim.contacts import (
     ring_contacts_table,
     ring_occupancies,
 )
+from nmdasim.errors import SelectionError, TrajectoryError
 
 SHARED = Path(__file__).parents[2] / "shared"
 DATA = Path(__file__).parent / "data"

@@ -176,7 +176,7 @@ def _report(asked: argparse.Namespace) -> int:
 def _ligands(asked: argparse.Namespace) -> int:
     from nmdasim.ligand import library, load_ligand
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for entry in library():
         ligand = load_ligand(entry.name, ph=asked.ph)
         rows.append(
@@ -359,8 +359,8 @@ def _sentence(error: BaseException) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "the machine ran out of memory; use a smaller system or a machine with more"
-    where = f" {error.filename}" if getattr(error, "filename", None) else ""
-    return f"the system refused{where}: {getattr(error, 'strerror', None) or error}"
+    place, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
+    return f"the system refused{f' {place}' if place else ''}: {reason or error}"
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 from rdkit import Chem
-from rdkit.Chem import AllChem
+from rdkit.Chem import rdForceFieldHelpers
 from rdkit.Geometry import Point3D
 from scipy.spatial.distance import cdist
 
@@ -192,8 +192,8 @@ def _add_hydrogens(mol: Chem.Mol, places: dict[int, NDArray[np.float64]]) -> Che
     for atom in placed.GetAtoms():
         if atom.GetAtomicNum() == 1:
             Chem.SetTerminalAtomCoords(placed, atom.GetIdx(), atom.GetNeighbors()[0].GetIdx())
-    properties = AllChem.MMFFGetMoleculeProperties(placed)
-    field = AllChem.MMFFGetMoleculeForceField(placed, properties)
+    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(placed)
+    field = rdForceFieldHelpers.MMFFGetMoleculeForceField(placed, properties)
     for index in places:
         field.AddFixedPoint(index)
     field.Minimize(maxIts=1000)

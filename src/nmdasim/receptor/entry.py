@@ -149,15 +149,15 @@ def membrane_pieces(chain: Chain) -> tuple[range, ...]:
 
 
 def _read_chain(chain: gemmi.Chain) -> Chain | None:
-    polymer = [r for r in chain.get_polymer() if r.name in ONE_LETTER]
-    recognised = recognise_subunit({r.seqid.num: ONE_LETTER[r.name] for r in polymer})
+    polymer = [(r.seqid.num or 0, r) for r in chain.get_polymer() if r.name in ONE_LETTER]
+    recognised = recognise_subunit({number: ONE_LETTER[r.name] for number, r in polymer})
     if recognised is None:
         return None
     residues = {}
-    for residue in polymer:
+    for deposited, residue in polymer:
         atoms = {a.name: np.array(a.pos.tolist()) for a in residue if a.element.name != "H"}
         if atoms.keys() >= _BACKBONE:
-            number = residue.seqid.num + recognised.shift
+            number = deposited + recognised.shift
             residues[number] = Residue(number=number, name=residue.name, atoms=atoms)
     return Chain(letter=chain.name, recognised=recognised, residues=residues)
 

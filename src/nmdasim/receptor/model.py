@@ -127,11 +127,8 @@ def load_receptor(name: str | Path = "7eu8") -> Receptor:
     path = receptor_file(name)
     block = _read_block(path)
     try:
-        source = {
-            item.pair[0].removeprefix("_nmdasim_source."): gemmi.cif.as_string(item.pair[1])
-            for item in block
-            if item.pair and item.pair[0].startswith("_nmdasim_source.")
-        }
+        category = block.get_mmcif_category("_nmdasim_source.")
+        source = {key: str(values[0] or "") for key, values in category.items()}
         residues = tuple(
             _read_residue(row) for row in block.find("_nmdasim_residue.", _RESIDUE_TAGS)
         )

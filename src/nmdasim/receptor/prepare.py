@@ -1,6 +1,7 @@
 """From a deposited entry to a receptor that can be simulated."""
 
 import io
+import logging
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -126,7 +127,8 @@ def prepare_receptor(path: str | Path, *, name: str | None = None, ph: float = 7
 
 def _backbones(entry: Entry) -> _HeavyModel:
     """Cut out the pieces of each chain, close their gaps and cap their ends."""
-    chains, gaps = [], []
+    chains = []
+    gaps: list[Gap] = []
     atoms = np.array(
         [p for c in entry.chains for r in c.residues.values() for p in r.atoms.values()]
     )
@@ -223,6 +225,7 @@ def _protonation(
     topology: app.Topology, positions: NDArray[np.float64], ph: float
 ) -> tuple[list[str | None], tuple[str, ...]]:
     """Choose the protonation of each residue; name those that differ from the usual."""
+    logging.getLogger("propka").setLevel(logging.ERROR)  # It warns of every cut end.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pdb"
         with path.open("w") as file:

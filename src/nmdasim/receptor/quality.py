@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from openmm.app import Topology
-from openmm.app.topology import Residue
+from openmm.app.topology import Atom
 from scipy.spatial import cKDTree
 
 from nmdasim.errors import Check
@@ -217,7 +217,7 @@ def _check_shift(
             value=round(float(max(shifts)), 3),
             limit=_MAX_CA_SHIFT_ANGSTROM,
             unit="A",
-            passed=max(shifts) <= _MAX_CA_SHIFT_ANGSTROM,
+            passed=bool(max(shifts) <= _MAX_CA_SHIFT_ANGSTROM),
             detail=labels[int(np.argmax(shifts))],
         ),
         Check(
@@ -305,8 +305,8 @@ def _within_three_bonds(start: int, bonded: list[set[int]]) -> set[int]:
     return reached
 
 
-def _label(atom: object) -> str:
-    residue: Residue = atom.residue
+def _label(atom: Atom) -> str:
+    residue = atom.residue
     return f"{residue.name} {residue.chain.id}{residue.id} {atom.name}"
 
 

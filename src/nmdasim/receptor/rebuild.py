@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from openmm.app import Topology
 from openmm.app.topology import Residue as TopologyResidue
 from rdkit import Chem
-from rdkit.Chem import AllChem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from scipy.optimize import least_squares
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
@@ -247,8 +247,8 @@ def complete_side_chain(residue: Residue) -> Residue:
 def _ideal_residue(name: str) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
     """Build one L-amino acid: heavy atoms in Angstrom, and bonds between each two of them."""
     mol = Chem.AddHs(Chem.MolFromSequence(ONE_LETTER[name]))
-    AllChem.EmbedMolecule(mol, randomSeed=1)
-    AllChem.MMFFOptimizeMolecule(mol)
+    rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+    rdForceFieldHelpers.MMFFOptimizeMolecule(mol)
     mol = Chem.RemoveHs(mol)
     names = [atom.GetPDBResidueInfo().GetName().strip() for atom in mol.GetAtoms()]
     places = mol.GetConformer().GetPositions()
