@@ -7,7 +7,6 @@ Fetch the entry by its id from the Protein Data Bank first. The files under
 """
 
 import sys
-from pathlib import Path
 
 from nmdasim.receptor import write_receptor
 from nmdasim.receptor.prepare import prepare_receptor
