@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rdkit import Chem
 
-from nmdasim.errors import SelectionError
 from nmdasim.contacts.model import (
     INTERACTION_TYPES,
     PLIP,
@@ -17,6 +16,7 @@ from nmdasim.contacts.model import (
     InteractionSites,
     InteractionThresholds,
 )
+from nmdasim.errors import SelectionError
 from nmdasim.subunits import ONE_LETTER
 
 _BACKBONE = "N-CA CA-C C-O C-OXT CA-CB"

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
 
-from nmdasim.errors import SelectionError, TrajectoryError
 from nmdasim.contacts.chemistry import interaction_sites
 from nmdasim.contacts.model import (
     INTERACTION_TYPES,
@@ -19,6 +18,7 @@ from nmdasim.contacts.model import (
     InteractionSites,
     InteractionThresholds,
 )
+from nmdasim.errors import SelectionError, TrajectoryError
 
 _TYPE = {name: place for place, name in enumerate(INTERACTION_TYPES)}
 
