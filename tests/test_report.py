@@ -166,8 +166,8 @@ def test_failed_checks_come_first_and_say_by_how_much(page):
     assert checks[0] == [
         "✗ failed",
         "closest <heavy> atoms",
-        "0.21 nm",
-        "0.28 nm",
+        "2.1 Å",
+        "2.8 Å",
         "LEU 643 & ligand",
     ]
     results = [row[0] for row in checks]
@@ -319,6 +319,22 @@ def test_the_headline_follows_the_ligand(run, shift_nm, share, words):
 def test_a_ligand_that_left_halfway_is_told(run):
     move_ligand(run, np.where(np.arange(report_run.N_FRAMES) < 20, 0.0, 9.0))
     assert "in 20 of 50 frames and outside" in verdict(read_record(run))
+
+
+@pytest.mark.parametrize(
+    ("rmsd", "words"),
+    [
+        ([0.05, 0.19], "and kept its pose: never more than 2 Å (RMSD) from its start"),
+        ([0.05, 0.25], "in 25 of 50 frames, at the end 2.5 Å"),
+        ([0.3, 0.1], "in 25 of 50 frames, at the end 1.0 Å"),
+    ],
+)
+def test_the_headline_says_whether_the_pose_was_kept(run, rmsd, words):
+    path = run / "analysis" / "frames.parquet"
+    table = pq.read_table(path).to_pydict()
+    table["ligand_rmsd_nm"] = np.repeat(rmsd, 25)
+    pq.write_table(pa.table(table), path)
+    assert words in verdict(read_record(run))
 
 
 def move_ligand(run, shift):

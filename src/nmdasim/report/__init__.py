@@ -32,6 +32,8 @@ from nmdasim.rundir import write_atomic
 
 __all__ = ["write_report"]
 
+# Entries of provenance.json that have their own place in the page.
+_SHOWN_ELSEWHERE = ("methods", "checks", "command", "receptor")
 _HERE = Path(__file__).parent
 
 
@@ -155,7 +157,7 @@ def _run_context(key: str, name: str, record: RunRecord) -> Mapping:
         "inputs": words.flatten(record.inputs),
         "source": words.flatten(record.source),
         "provenance": words.flatten(
-            {k: v for k, v in record.provenance.items() if k not in ("methods", "checks")}
+            {k: v for k, v in record.provenance.items() if k not in _SHOWN_ELSEWHERE}
         ),
         "segments": [words.flatten(_short(segment)) for segment in record.segments],
         "subunits": sorted(set(record.subunit_of_chain.values())),

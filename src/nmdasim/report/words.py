@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem import rdCIPLabeler
 from rdkit.Chem.Draw import rdMolDraw2D
@@ -18,11 +19,18 @@ from nmdasim.report.record import RunRecord, residue_label, rings_of
 #: Residues with a heavy atom this near to the ligand line its site, nm.
 NEAR_SITE = 0.8
 
+#: Heavy-atom RMSD beyond which two poses count as different, nm: the usual limit of docking
+#: studies, such as Wang et al., J. Med. Chem. 46, 2287 (2003).
+SAME_POSE = 0.2
+
 _ANGSTROM = 10.0
+# Endings of field names and the units they stand for.
 _UNITS = {
-    "k": "K", "ps": "ps", "ns": "ns", "fs": "fs", "nm": "nm", "nm3": "nm³", "s": "s", "deg": "°",
-    "mol": "kJ/mol", "ml": "g/mL", "molar": "mol/L", "angstrom": "Å",
+    "kj_mol_nm2": "kJ/mol/nm²", "kj_mol": "kJ/mol", "g_cm3": "g/cm³", "per_ps": "1/ps",
+    "angstrom": "Å", "bar": "bar", "nm3": "nm³", "deg": "°", "nm": "nm", "ps": "ps", "ns": "ns",
+    "fs": "fs", "da": "Da", "k": "K", "s": "s", "m": "mol/L",
 }  # fmt: skip
+_FIELD = re.compile(rf"(?:(.+)_)?({'|'.join(_UNITS)})(?:_(before|after))?")
 _QUANTITIES = {
     "ligand_depth": "depth of the ligand",
     "ammonium_depth": "depth of the ammonium",
@@ -118,16 +126,30 @@ def verdict(record: RunRecord) -> str:
     if math.isnan(share):
         return "Whether the ligand stayed cannot be told: a ring of the pore is not simulated."
     n_frames = len(record.column("frames", "time_ps"))
-    moved = float(record.column("frames", "ligand_rmsd_nm")[-1]) * _ANGSTROM
     where = "between the asparagine and the threonine ring"
-    end = f"it ended {moved:.1f} Å (RMSD) from where it started."
     if share == 1.0:
-        return f"The ligand stayed in the vestibule, {where}, in all {n_frames} frames; {end}"
-    if share == 0.0:
-        return f"The ligand was never {where} in {n_frames} frames; {end}"
+        place = f"The ligand stayed in the vestibule, {where}, in all {n_frames} frames"
+    elif share == 0.0:
+        place = f"The ligand was never {where} in {n_frames} frames"
+    else:
+        place = (
+            f"The ligand was in the vestibule, {where}, in {share * n_frames:.0f} of {n_frames} "
+            "frames and outside in the others"
+        )
+    return place + _pose_text(record.column("frames", "ligand_rmsd_nm"))
+
+
+def _pose_text(rmsd: NDArray[np.float64]) -> str:
+    away = int((rmsd > SAME_POSE).sum())
+    limit = f"{SAME_POSE * _ANGSTROM:.0f} Å"
+    end = f"{rmsd[-1] * _ANGSTROM:.1f} Å"
+    if not away:
+        return (
+            f", and kept its pose: never more than {limit} (RMSD) from its start, at the end {end}."
+        )
     return (
-        f"The ligand was in the vestibule, {where}, in {share * n_frames:.0f} of {n_frames} "
-        f"frames and outside in the others; {end}"
+        f". It did not keep its pose: it was more than {limit} (RMSD) from its start in {away} of "
+        f"{len(rmsd)} frames, at the end {end}."
     )
 
 
@@ -557,18 +579,17 @@ def quantity_title(name: str) -> str:
 
     Examples
     --------
-    >>> quantity_title("mean_temperature_k"), quantity_title("wall_s"), quantity_title("ps")
-    ('mean temperature (K)', 'wall (s)', 'length (ps)')
+    >>> quantity_title("potential_kj_mol_after"), quantity_title("ps"), quantity_title("name")
+    ('potential after (kJ/mol)', 'length (ps)', 'name')
     """
-    stem, _, unit = name.rpartition("_")
-    for compound in ("_kj_mol", "_g_ml"):
-        if name.endswith(compound):
-            stem = name.removesuffix(compound)
-    if not stem and name in _UNITS:
-        return f"length ({_UNITS[name]})"
-    if stem and unit in _UNITS:
-        return f"{stem.replace('_', ' ')} ({_UNITS[unit]})"
-    return name.replace("_", " ")
+    prefix, _, field = name.rpartition(" · ")
+    match = _FIELD.fullmatch(field)
+    if match and (match[1] or match[2] in ("ps", "ns")):
+        words = " ".join(filter(None, (match[1] or "length", match[3])))
+        title = f"{words.replace('_', ' ')} ({_UNITS[match[2]]})"
+    else:
+        title = field.replace("_", " ")
+    return f"{prefix} · {title}" if prefix else title
 
 
 def length_text(ps: float) -> str:
@@ -703,10 +724,12 @@ def _number(value: float | None) -> str:
 
 def _with_unit(value: object, unit: str | None) -> str:
     try:
-        text = _number(float(str(value)))
+        number = float(str(value))
     except ValueError:
-        text = str(value)
-    return f"{text} {'Å' if unit == 'A' else unit or ''}".strip()
+        return str(value)
+    if unit == "nm":
+        number, unit = number * _ANGSTROM, "A"
+    return f"{_number(number)} {'Å' if unit == 'A' else unit or ''}".strip()
 
 
 def _scaled(value: float | None) -> float | None:
