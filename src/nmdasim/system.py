@@ -74,7 +74,7 @@ class Protocol:
     minimise_tolerance: float
     """RMS force at which minimisation ends, kJ/mol/nm."""
     minimise_max_iterations: int
-    """Most iterations of the minimiser."""
+    """Most iterations in each round of the minimiser; a round tightens the constraints."""
     equilibration: tuple[Stage, ...]
     """Stages in order."""
     frame_interval_ps: float
@@ -100,7 +100,7 @@ VESTIBULE = Protocol(
     restraint_full_nm=1.5,
     restraint_k=500.0,
     minimise_tolerance=10.0,
-    minimise_max_iterations=300,
+    minimise_max_iterations=50,
     equilibration=(
         Stage(
             name="warm the water", ps=1.0, timestep_fs=1.0, restraint_extra=2000.0, barostat=False

@@ -129,7 +129,11 @@ def _commit_start(job: Job, state: openmm.State) -> None:
 
 
 class _Watch(openmm.MinimizationReporter):
-    """Bounds the minimiser over all its rounds, and stops it when somebody asks."""
+    """Counts the minimiser's iterations and stops it when somebody asks.
+
+    The limit of iterations is OpenMM's own, for each of its rounds: ending a round from here
+    ends them all, with constraints that are not met, and the dynamics start hot.
+    """
 
     def __init__(self, job: Job) -> None:
         super().__init__()
@@ -137,10 +141,9 @@ class _Watch(openmm.MinimizationReporter):
         self._job = job
 
     def report(self, iteration: int, x: object, grad: object, args: Mapping[str, float]) -> bool:
-        """Count one iteration; True ends the round."""
+        """Count one iteration; True ends the minimisation."""
         self.n_iterations += 1
-        limit = self._job.plan.minimise_max_iterations
-        return bool(self._job.stop.requested) or 0 < limit <= self.n_iterations
+        return bool(self._job.stop.requested)
 
 
 def _minimise(job: Job, state: openmm.State) -> tuple[openmm.State, dict[str, Any]]:
