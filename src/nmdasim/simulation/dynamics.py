@@ -68,7 +68,7 @@ class Plan:
     minimise_tolerance: float
     """RMS force at which the minimiser stops, in kJ/mol/nm."""
     minimise_max_iterations: int
-    """Upper bound of the minimiser's iterations."""
+    """Upper bound of the iterations in each round of the minimiser."""
     seed: int
     """Seed that the user gave."""
     replica: int
