@@ -166,8 +166,8 @@ def test_failed_checks_come_first_and_say_by_how_much(page):
     assert checks[0] == [
         "✗ failed",
         "closest <heavy> atoms",
-        "2.1 Å",
-        "2.8 Å",
+        "2.1\u00a0Å",
+        "2.8\u00a0Å",
         "LEU 643 & ligand",
     ]
     results = [row[0] for row in checks]

@@ -162,6 +162,7 @@ def _run_context(key: str, name: str, record: RunRecord) -> Mapping:
         "segments": [words.flatten(_short(segment)) for segment in record.segments],
         "subunits": sorted(set(record.subunit_of_chain.values())),
         "has_context": not is_simulated(record).all(),
+        "ends_elsewhere": record.ends_elsewhere,
         "has_end": record.ligand_end is not None,
     }
 

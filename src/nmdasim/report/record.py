@@ -69,6 +69,10 @@ REQUIRED_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "estimates": ("name", "unit", "mean", "error", "n_frames", "n_effective", "note"),
 }
 
+#: Heavy-atom RMSD beyond which two poses count as different, nm: the usual limit of docking
+#: studies, such as Wang et al., J. Med. Chem. 46, 2287 (2003).
+SAME_POSE = 0.2
+
 _NM_PER_ANGSTROM = 0.1
 
 
@@ -153,6 +157,11 @@ class RunRecord:
         """Length of the production dynamics that was analysed, ps."""
         times = self.tables["frames"]["time_ps"].to_numpy()
         return float(times[-1]) if len(times) else 0.0
+
+    @property
+    def ends_elsewhere(self) -> bool:
+        """Whether the ligand of the last frame has left the starting pose."""
+        return bool(self.column("frames", "ligand_rmsd_nm")[-1] > SAME_POSE)
 
     def column(self, table: str, name: str) -> NDArray:
         """Give one column of one analysis table.

@@ -265,11 +265,11 @@ def build_scene(record: RunRecord) -> go.Figure:
         *_backbone_traces(record, view, cut),
         *_contact_traces(record),
         *_pore_traces(record, azimuth),
-        _ligand_trace(record.ligand, start, group="start"),
+        _ligand_trace(record.ligand, start, group="start", visible=True),
     ]
     if record.ligand_end is not None:
         end = record.ligand_end * _ANGSTROM
-        traces.append(_ligand_trace(record.ligand, end, group="end"))
+        traces.append(_ligand_trace(record.ligand, end, group="end", visible=record.ends_elsewhere))
     figure = go.Figure(traces)
     # Plotly turns the normals of visible faces away from the viewer: light from behind.
     x, y, z = -1e4 * (view + 0.5 * np.cross([0.0, 0.0, 1.0], view) + [0.0, 0.0, 0.7])
@@ -477,7 +477,9 @@ def _sticks(atoms: Atoms, chosen: NDArray, *, name: str) -> list[Mesh]:
     return meshes
 
 
-def _ligand_trace(molecule: Chem.Mol, positions: NDArray, *, group: str) -> go.Mesh3d:
+def _ligand_trace(
+    molecule: Chem.Mol, positions: NDArray, *, group: str, visible: bool
+) -> go.Mesh3d:
     meshes = []
     codes = [_element_code(atom.GetSymbol()) for atom in molecule.GetAtoms()]
     when = "at the start" if group == "start" else "in the last frame"
@@ -497,7 +499,7 @@ def _ligand_trace(molecule: Chem.Mol, positions: NDArray, *, group: str) -> go.M
         for a, b, code in ((positions[i], middle, codes[i]), (middle, positions[j], codes[j])):
             meshes.append(cylinder(a, b, 0.17, value=code, name=f"ligand, {when}"))
     return _element_trace(
-        join_meshes(meshes), group=group, visible=group == "start",
+        join_meshes(meshes), group=group, visible=visible,
         carbon=END_CARBON if group == "end" else LIGAND_CARBON,
     )  # fmt: skip
 

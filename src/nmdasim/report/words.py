@@ -14,14 +14,10 @@ from rdkit.Chem.Draw import rdMolDraw2D
 from rdkit.Chem.rdDepictor import Compute2DCoords
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
-from nmdasim.report.record import RunRecord, residue_label, rings_of
+from nmdasim.report.record import SAME_POSE, RunRecord, residue_label, rings_of
 
 #: Residues with a heavy atom this near to the ligand line its site, nm.
 NEAR_SITE = 0.8
-
-#: Heavy-atom RMSD beyond which two poses count as different, nm: the usual limit of docking
-#: studies, such as Wang et al., J. Med. Chem. 46, 2287 (2003).
-SAME_POSE = 0.2
 
 _ANGSTROM = 10.0
 # Endings of field names and the units they stand for.
@@ -185,7 +181,7 @@ def limits(record: RunRecord) -> tuple[str, ...]:
     """
     sentences = [
         f"{length_text(record.duration_ps)} of one replica says nothing about affinity, potency, "
-        "residence time or the rate of block. It shows how the ligand sits and moves close to "
+        "residence time or the rate of block. It shows only how the ligand begins to move from "
         "where it was placed."
     ]
     if _is_cut_out(record):
@@ -414,7 +410,13 @@ def equilibration_tables(record: RunRecord) -> tuple[tuple[Table, ...], Mapping[
         for value in lists.values()
         if isinstance(value, Sequence) and value and all(isinstance(row, Mapping) for row in value)
     )
-    flat = flatten({key: value for key, value in lists.items() if not isinstance(value, list)})
+    flat = flatten(
+        {
+            key: value
+            for key, value in lists.items()
+            if not isinstance(value, list) and not key.endswith("sha256")
+        }
+    )
     return tables, flat
 
 
@@ -719,7 +721,7 @@ def _cell(value: object) -> str:
 def _number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "unknown"
-    return f"{value:,.0f}".replace(",", "\u202f") if abs(value) >= 1e5 else f"{value:.4g}"
+    return f"{value:,.0f}".replace(",", "\u202f") if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def _with_unit(value: object, unit: str | None) -> str:
@@ -729,7 +731,7 @@ def _with_unit(value: object, unit: str | None) -> str:
         return str(value)
     if unit == "nm":
         number, unit = number * _ANGSTROM, "A"
-    return f"{_number(number)} {'Å' if unit == 'A' else unit or ''}".strip()
+    return f"{_number(number)}\u00a0{'Å' if unit == 'A' else unit or ''}".strip()
 
 
 def _scaled(value: float | None) -> float | None:
