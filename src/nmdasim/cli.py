@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,22 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(asked: argparse.Namespace) -> int:
     """Prepare, simulate, analyse and report; continue what the folder already holds."""
-    from nmdasim.simulation import EXIT_RESUMABLE, simulate
-
-    folder = _built_run(asked)
-    status = simulate(folder, platform=asked.platform, progress=not asked.quiet)
-    if status.state == "interrupted":
-        _say(f"{folder}: {status.reason}; run the same command again to resume")
-        return EXIT_RESUMABLE
-    return _read_run(folder, asked)
-
-
-def _built_run(asked: argparse.Namespace) -> Path:
-    """Make the run folder, or check that it holds this very run."""
     from nmdasim.ligand import load_ligand, state_of
     from nmdasim.receptor import receptor_file
-    from nmdasim.rundir import create_run_folder, is_built, sha256_of
-    from nmdasim.simulation import run_inputs
+    from nmdasim.rundir import create_run_folder, is_built, lock_run, sha256_of
+    from nmdasim.simulation import EXIT_RESUMABLE, run_inputs, simulate
     from nmdasim.system import find_protocol
 
     ligand = load_ligand(asked.ligand, ph=asked.ph)
@@ -83,10 +71,15 @@ def _built_run(asked: argparse.Namespace) -> Path:
     name = f"{state.name}_{receptor.parent.name}_{protocol.name}_s{asked.seed}r{asked.replica}"
     folder = Path(asked.out or Path("runs") / name)
     create_run_folder(folder, inputs)
-    if not is_built(folder):
-        _say(f"building {state.name} in {receptor.parent.name}, protocol {protocol.name}")
-        _build(folder, asked, state, receptor, inputs)
-    return folder
+    with lock_run(folder):
+        if not is_built(folder):
+            _say(f"building {state.name} in {receptor.parent.name}, protocol {protocol.name}")
+            _build(folder, asked, state, receptor, inputs)
+        status = simulate(folder, platform=asked.platform, progress=not asked.quiet)
+        if status.state == "interrupted":
+            _say(f"{folder}: {status.reason}; run the same command again to resume")
+            return EXIT_RESUMABLE
+        return _read_run(folder, asked)
 
 
 def _build(
@@ -131,10 +124,12 @@ def _read_run(folder: Path, asked: argparse.Namespace) -> int:
     """Analyse a finished run, write its report and print the outcome."""
     from nmdasim.analysis import analyse_run
     from nmdasim.report import write_report
+    from nmdasim.rundir import read_status, write_status
 
     _say("analysing the trajectory")
     analysis = analyse_run(folder)
     report = write_report(folder, folder / "report.html")
+    write_status(folder, replace(read_status(folder), state="analysed"))
     if asked.json:
         _print_json({"folder": folder, "report": report, **_outcome(analysis)})
     else:
