@@ -19,7 +19,6 @@ from nmdasim.channel_block import (
     measure_blockade,
     merge_blockades,
 )
-from nmdasim.errors import Check, TrajectoryError
 from nmdasim.contacts import (
     Interactions,
     contacts_by_frame_table,
@@ -29,7 +28,15 @@ from nmdasim.contacts import (
     merge_interactions,
     ring_contacts_table,
 )
-from nmdasim.rundir import ANALYSIS, read_provenance, storage_error, write_atomic
+from nmdasim.errors import Check, TrajectoryError
+from nmdasim.rundir import (
+    ANALYSIS,
+    EQUILIBRATION,
+    read_json,
+    read_provenance,
+    storage_error,
+    write_atomic,
+)
 from nmdasim.statistics import Estimate, estimate_mean
 from nmdasim.trajectory import Run, open_run, pore_atoms, read_frames
 
@@ -37,6 +44,10 @@ CHECKS = "checks.json"
 TEMPERATURE_LIMIT_K = 5.0
 #: The pore's backbone is held or stable; beyond this the frames are another structure.
 FIT_LIMIT_NM = 0.3
+#: A ligand farther than this from its start is taken to have left its pose.
+POSE_LIMIT_NM = 0.2
+#: A stage of the equilibration may be this much hotter than the target while water settles.
+STAGE_LIMIT_K = 50.0
 #: Least share of the frames in which a bound ligand lies between the two rings.
 VESTIBULE_LIMIT = 0.9
 
@@ -293,7 +304,41 @@ def _checks(run: Run, frames: Mapping[str, NDArray[Any]]) -> tuple[Check, ...]:
             unit="nm",
             detail="RMSD of N, CA and C of M2 and M3 after the fit",
         ),
+        _check_pose_kept(frames),
+        *_check_equilibration(run, target),
         *(Check(**row) for row in read_provenance(run.folder).get("checks", [])),
+    )
+
+
+def _check_pose_kept(frames: Mapping[str, NDArray[Any]]) -> Check:
+    moved = float(np.mean(frames["ligand_rmsd_nm"]))
+    return Check(
+        name="mean RMSD of the ligand to its starting pose",
+        value=moved,
+        limit=POSE_LIMIT_NM,
+        passed=moved <= POSE_LIMIT_NM,
+        unit="nm",
+        detail="beyond it the contacts are those of another pose",
+    )
+
+
+def _check_equilibration(run: Run, target: float) -> tuple[Check, ...]:
+    """Hold the hottest stage against the target: a hot start throws the ligand out of its pose."""
+    path = run.folder / EQUILIBRATION
+    stages = read_json(path)["stages"] if path.exists() else []
+    if not stages:
+        return ()
+    hottest = max(stages, key=lambda stage: stage["temperature_k"])
+    excess = hottest["temperature_k"] - target
+    return (
+        Check(
+            name="hottest stage of the equilibration above the target",
+            value=excess,
+            limit=STAGE_LIMIT_K,
+            passed=excess <= STAGE_LIMIT_K,
+            unit="K",
+            detail=hottest["name"],
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 import traceback
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nmdasim.errors import NmdasimError, ReceptorError
 
 if TYPE_CHECKING:
-    from nmdasim.ligand import ChargeState
+    from nmdasim.ligand import ChargeState, Ligand
 
 _EXIT_FAILED, _EXIT_MISUSE = 1, 2
 
@@ -74,7 +75,7 @@ def _run(asked: argparse.Namespace) -> int:
     with lock_run(folder):
         if not is_built(folder):
             _say(f"building {state.name} in {receptor.parent.name}, protocol {protocol.name}")
-            _build(folder, asked, state, receptor, inputs)
+            _build(folder, asked, ligand, state, receptor, inputs)
         status = simulate(folder, platform=asked.platform, progress=not asked.quiet)
         if status.state == "interrupted":
             _say(f"{folder}: {status.reason}; run the same command again to resume")
@@ -85,6 +86,7 @@ def _run(asked: argparse.Namespace) -> int:
 def _build(
     folder: Path,
     asked: argparse.Namespace,
+    ligand: "Ligand",
     state: "ChargeState",
     receptor: Path,
     inputs: dict[str, Any],
@@ -112,7 +114,9 @@ def _build(
             "ligand": {
                 "name": state.name,
                 "ph": asked.ph,
-                "population": None if state.population != state.population else state.population,
+                "population": _known(state.population),
+                "pka": _known(ligand.pka),
+                "pka_source": ligand.pka_source,
             },
             "pose": {"shift_nm": pose.shift_nm},
             "checks": [asdict(check) for check in (*prepared.checks, *pose.checks)],
@@ -180,12 +184,10 @@ def _ligands(asked: argparse.Namespace) -> int:
                 "synonyms": list(ligand.synonyms),
                 "smiles": ligand.smiles,
                 "cip": ligand.cip,
-                "pka": None if ligand.pka != ligand.pka else ligand.pka,
+                "pka": _known(ligand.pka),
                 "pka_source": ligand.pka_source,
                 "states": {
-                    f"{state.charge:+d}": None
-                    if state.population != state.population
-                    else round(state.population, 4)
+                    f"{state.charge:+d}": _known(round(state.population, 4))
                     for state in ligand.states
                 },
             }
@@ -356,6 +358,11 @@ def _sentence(error: BaseException) -> str:
         return "the machine ran out of memory; use a smaller system or a machine with more"
     place, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
     return f"the system refused{f' {place}' if place else ''}: {reason or error}"
+
+
+def _known(value: float) -> float | None:
+    """Turn not-a-number, which stands for unknown, into None."""
+    return None if math.isnan(value) else value
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -240,6 +240,7 @@ def _source(path: Path, structure: gemmi.Structure) -> dict[str, str]:
         "title": info.get("_struct.title", ""),
         "doi": f"10.2210/pdb{entry.lower()}/pdb" if len(entry) == 4 else "",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "resolution_angstrom": f"{structure.resolution:g}" if structure.resolution else "",
     }
     if ".cif" in path.name:
         block = gemmi.cif.read(str(path)).sole_block()

@@ -69,8 +69,7 @@ REQUIRED_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "estimates": ("name", "unit", "mean", "error", "n_frames", "n_effective", "note"),
 }
 
-#: Heavy-atom RMSD beyond which two poses count as different, nm: the usual limit of docking
-#: studies, such as Wang et al., J. Med. Chem. 46, 2287 (2003).
+#: Heavy-atom RMSD beyond which two poses count as different, nm: a convention of docking.
 SAME_POSE = 0.2
 
 _NM_PER_ANGSTROM = 0.1
