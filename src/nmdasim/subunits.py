@@ -27,8 +27,6 @@ ONE_LETTER = {
 _MIN_RESIDUES = 12
 # GluN2A and GluN2B are about 90 % identical in the membrane domain at their best shift.
 _MIN_IDENTITY = 0.8
-# Above this no other subunit or shift can do better; most files are found at the first try.
-_CERTAIN_IDENTITY = 0.97
 _MAX_SHIFT = 100
 
 
@@ -119,7 +117,7 @@ def recognise_subunit(residues: Mapping[int, str]) -> Recognised | None:
             identity = _identity(residues, subunit.sequence, shift)
             if identity > best.identity:
                 best = Recognised(subunit=name, shift=shift, identity=identity)
-        if best.identity >= _CERTAIN_IDENTITY:
+        if best.identity == 1.0:
             break
     return best if best.identity >= _MIN_IDENTITY else None
 
