@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from nmdasim.errors import NmdasimError, ReceptorError
 
 if TYPE_CHECKING:
-    from nmdasim.ligand import ChargeState, Ligand
+    from nmdasim.ligand import Ligand
+    from nmdasim.pose import Pose
 
 _EXIT_FAILED, _EXIT_MISUSE = 1, 2
 
@@ -52,9 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(asked: argparse.Namespace) -> int:
     """Prepare, simulate, analyse and report; continue what the folder already holds."""
     from nmdasim.ligand import load_ligand, state_of
-    from nmdasim.receptor import receptor_file
+    from nmdasim.pose import place_ligand
+    from nmdasim.receptor import load_receptor, receptor_file
     from nmdasim.rundir import create_run_folder, is_built, lock_run, sha256_of
-    from nmdasim.simulation import EXIT_RESUMABLE, run_inputs, simulate
+    from nmdasim.simulation import EXIT_RESUMABLE, choose_platform, run_inputs, simulate
     from nmdasim.system import find_protocol
 
     ligand = load_ligand(asked.ligand, ph=asked.ph)
@@ -71,11 +73,15 @@ def _run(asked: argparse.Namespace) -> int:
     )
     name = f"{state.name}_{receptor.parent.name}_{protocol.name}_s{asked.seed}r{asked.replica}"
     folder = Path(asked.out or Path("runs") / name)
+    if asked.platform:
+        choose_platform(asked.platform)
+    # What can be refused is refused before the folder is made.
+    pose = None if is_built(folder) else place_ligand(load_receptor(receptor), state)
     create_run_folder(folder, inputs)
     with lock_run(folder):
-        if not is_built(folder):
+        if pose is not None:
             _say(f"building {state.name} in {receptor.parent.name}, protocol {protocol.name}")
-            _build(folder, asked, ligand, state, receptor, inputs)
+            _build(folder, asked, ligand, pose, receptor, inputs)
         status = simulate(folder, platform=asked.platform, progress=not asked.quiet)
         if status.state == "interrupted":
             _say(f"{folder}: {status.reason}; run the same command again to resume")
@@ -87,19 +93,16 @@ def _build(
     folder: Path,
     asked: argparse.Namespace,
     ligand: "Ligand",
-    state: "ChargeState",
+    pose: "Pose",
     receptor: Path,
     inputs: dict[str, Any],
 ) -> None:
     from rdkit import Chem
 
-    from nmdasim.pose import place_ligand
-    from nmdasim.receptor import load_receptor
     from nmdasim.simulation import create_run
     from nmdasim.system import build_system, find_protocol
 
-    prepared = load_receptor(receptor)
-    pose = place_ligand(prepared, state)
+    state, prepared = pose.ligand, pose.receptor
     system = build_system(pose, find_protocol(asked.protocol), seed=asked.seed)
     create_run(
         system,
