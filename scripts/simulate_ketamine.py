@@ -8,6 +8,7 @@ Copy this file and change a step, for example `charge=0` or a number of the prot
 """
 
 import argparse
+from dataclasses import asdict
 
 from rdkit import Chem
 
@@ -44,6 +45,7 @@ def main() -> None:
         ),
         receptor_file=file,
         ligand_sdf=Chem.MolToMolBlock(pose.ligand.mol) + "$$$$\n",
+        provenance={"checks": [asdict(check) for check in (*receptor.checks, *pose.checks)]},
     )
     status = nmdasim.simulate(folder)
     if status.state == "interrupted":
