@@ -1,6 +1,7 @@
 """Where the ligand starts: the deposited blocker's place, relaxed against the receptor."""
 
 import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers
 from rdkit.Geometry import Point3D
 from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
 
 from nmdasim.errors import Check, PoseError
 from nmdasim.ligand import CHAIN, RESIDUE_NAME, RESIDUE_NUMBER, ChargeState
@@ -26,6 +28,8 @@ _MOBILE_NM = 0.6
 # Only clashes should move atoms, not the missing solvent: heavy atoms are held this much.
 _HOLD_KJ_PER_NM2 = 1000.0
 _MAX_ITERATIONS = 500
+# An amide is turned only for a gain clearly above the error of such a minimisation.
+_AMIDE_GAIN_KJ = 5.0
 _CLASH_NM, _MAX_SHIFT_NM = 0.30, 0.15
 _BACKBONE = {"N", "CA", "C", "O"}
 
@@ -48,6 +52,8 @@ class Pose:
     """Ligand as deposited with hydrogens added, shape (n_ligand, 3), nm."""
     shift_nm: float
     """RMSD of the ligand's heavy atoms between the two."""
+    turned_amides: tuple[str, ...]
+    """Asparagines and glutamines near the ligand whose amide was turned round."""
     checks: tuple[Check, ...]
     """Clashes, shift and chirality."""
 
@@ -57,7 +63,9 @@ def place_ligand(receptor: Receptor, state: ChargeState) -> Pose:
 
     The blocker is matched by its graph of elements and bonds, whatever its residue is called.
     Its heavy atoms keep their deposited coordinates, hydrogens are added, and the ligand and
-    the side chains around it are minimised with their heavy atoms held weakly.
+    the side chains around it are minimised with their heavy atoms held weakly. A map of this
+    resolution does not tell oxygen from nitrogen in an amide: each asparagine and glutamine
+    near the ligand is also tried the other way round, and the lower energy is kept.
 
     Parameters
     ----------
@@ -79,7 +87,7 @@ def place_ligand(receptor: Receptor, state: ChargeState) -> Pose:
     placed = _on_reference(receptor, state)
     parameters = load_parameters(state)
     unrelaxed = _nm(placed)
-    receptor_positions, positions = _relax(receptor, placed, parameters, unrelaxed)
+    receptor_positions, positions, turned = _relax(receptor, placed, parameters, unrelaxed)
     relaxed = _with_positions(placed, positions)
     heavy = [atom.GetIdx() for atom in placed.GetAtoms() if atom.GetAtomicNum() > 1]
     shift = float(np.sqrt(((positions - unrelaxed)[heavy] ** 2).sum(axis=1).mean()))
@@ -91,6 +99,7 @@ def place_ligand(receptor: Receptor, state: ChargeState) -> Pose:
         positions=positions,
         unrelaxed=unrelaxed,
         shift_nm=shift,
+        turned_amides=turned,
         checks=_check_pose(receptor, relaxed, receptor_positions, unrelaxed, shift, state),
     )
 
@@ -212,13 +221,33 @@ def _relax(
     placed: Chem.Mol,
     parameters: Parameters,
     unrelaxed: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Minimise the ligand and the side chains around it; return receptor and ligand, nm."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
+    """Minimise the ligand and the side chains around it, with the better end of each amide.
+
+    Returns receptor and ligand, nm, and the amides that were turned.
+    """
     modeller = app.Modeller(receptor.topology, receptor.positions * unit.nanometer)
     modeller.add(ligand_topology(placed), unrelaxed * unit.nanometer)
     start = np.vstack([receptor.positions, unrelaxed])
+    mobile = _mobile_atoms(modeller.topology, start, len(unrelaxed))
+    context = _relaxation(modeller.topology, parameters, mobile)
+    best, lowest = _minimised(context, start, start)
+    turned = []
+    for amide in _amides(modeller.topology, mobile):
+        trial = _with_amide_turned(start, amide)
+        relaxed, energy = _minimised(context, trial, trial)
+        if energy < lowest - _AMIDE_GAIN_KJ:
+            start, best, lowest = trial, relaxed, energy
+            turned.append(_residue_label(receptor, amide["CG" if "OD1" in amide else "CD"]))
+    return best[: -len(unrelaxed)], best[-len(unrelaxed) :], tuple(turned)
+
+
+def _relaxation(
+    topology: app.Topology, parameters: Parameters, mobile: frozenset[int]
+) -> openmm.Context:
+    """Set up the forces with everything but `mobile` frozen and its heavy atoms held."""
     system = complex_force_field(parameters).createSystem(
-        modeller.topology,
+        topology,
         nonbondedMethod=app.CutoffNonPeriodic,
         nonbondedCutoff=0.9 * unit.nanometer,
         removeCMMotion=False,
@@ -227,19 +256,52 @@ def _relax(
     hold.addGlobalParameter("k", _HOLD_KJ_PER_NM2)
     for name in ("x0", "y0", "z0"):
         hold.addPerParticleParameter(name)
-    mobile = _mobile_atoms(modeller.topology, start, len(unrelaxed))
-    for atom in modeller.topology.atoms():
+    for atom in topology.atoms():
         if atom.index not in mobile:
             system.setParticleMass(atom.index, 0.0)  # The minimiser leaves these in place.
         elif atom.element.symbol != "H":
-            hold.addParticle(atom.index, start[atom.index])
+            hold.addParticle(atom.index, [0.0, 0.0, 0.0])
     system.addForce(hold)
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001))
+    return openmm.Context(system, openmm.VerletIntegrator(0.001))
+
+
+def _minimised(
+    context: openmm.Context, start: NDArray[np.float64], held_at: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Minimise from `start` with heavy atoms held at `held_at`; positions in nm, kJ/mol."""
+    hold = context.getSystem().getForces()[-1]
+    for index in range(hold.getNumParticles()):
+        atom, _ = hold.getParticleParameters(index)
+        hold.setParticleParameters(index, atom, held_at[atom])
+    hold.updateParametersInContext(context)
     context.setPositions(start * unit.nanometer)
     openmm.LocalEnergyMinimizer.minimize(context, maxIterations=_MAX_ITERATIONS)
-    state = context.getState(positions=True)
+    state = context.getState(positions=True, energy=True)
     relaxed = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    return relaxed[: -len(unrelaxed)], relaxed[-len(unrelaxed) :]
+    return relaxed, state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
+
+
+def _amides(topology: app.Topology, mobile: frozenset[int]) -> Iterator[dict[str, int]]:
+    """Yield the side-chain amides that may move, as atom indices by name."""
+    for residue in topology.residues():
+        atoms = {atom.name: atom.index for atom in residue.atoms()}
+        if residue.name in ("ASN", "GLN") and atoms["CB"] in mobile:
+            yield atoms
+
+
+def _with_amide_turned(
+    positions: NDArray[np.float64], amide: dict[str, int]
+) -> NDArray[np.float64]:
+    """Turn an amide by half a turn, which exchanges its oxygen and its nitrogen."""
+    names = ("CB", "CG", "OD1", "ND2", "HD21", "HD22")
+    if "OD1" not in amide:
+        names = ("CG", "CD", "OE1", "NE2", "HE21", "HE22")
+    inner, carbon, *ends = (amide[name] for name in names)
+    axis = positions[carbon] - positions[inner]
+    half_turn = Rotation.from_rotvec(np.pi * axis / np.linalg.norm(axis))
+    turned = positions.copy()
+    turned[ends] = half_turn.apply(positions[ends] - positions[carbon]) + positions[carbon]
+    return turned
 
 
 def _mobile_atoms(
@@ -300,9 +362,14 @@ def _closest(
     heavy = [atom for atom in receptor.topology.atoms() if atom.element.symbol != "H"]
     distances = cdist(positions[[atom.index for atom in heavy]], ligand).min(axis=1)
     atom = heavy[int(np.argmin(distances))]
-    subunit = receptor.residues[atom.residue.index].subunit
-    label = f"{subunit} {atom.residue.name} {atom.residue.chain.id}{atom.residue.id} {atom.name}"
-    return float(distances.min()), label
+    return float(distances.min()), f"{_residue_label(receptor, atom.index)} {atom.name}"
+
+
+def _residue_label(receptor: Receptor, index: int) -> str:
+    """Name the residue of an atom of the receptor."""
+    atom = next(itertools.islice(receptor.topology.atoms(), index, None))
+    residue = receptor.residues[atom.residue.index]
+    return f"{residue.subunit} {residue.name} {residue.chain}{residue.number}"
 
 
 def _nm(mol: Chem.Mol) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
 
 from nmdasim.errors import ProtocolError
 from nmdasim.pose import Pose, complex_force_field, ligand_topology
@@ -18,6 +19,16 @@ _BACKBONE = ("N", "CA", "C", "O")
 _CAPS = ("ACE", "NME")
 # Shorter stretches between kept residues are kept too: two caps are as large as they are.
 _MAX_BRIDGED = 3
+# Where water may stand in the lumen: this far from heavy atoms (a hydrogen bond from polar ones,
+# van der Waals contact from others) and from each other (a little less than the first peak of
+# liquid water, which minimisation restores), nm.
+_WATER_CLEAR_NM = {"N": 0.27, "O": 0.26}
+_WATER_CLEAR_OTHER_NM, _WATER_APART_NM = 0.31, 0.28
+_WATER_GRID_NM, _LUMEN_RADIUS_NM = 0.05, 0.9
+# O, H, H of a TIP3P molecule: 0.09572 nm, 104.52 degrees (doi:10.1063/1.445869).
+_TIP3P_NM = 0.09572 * np.array(
+    [[0, 0, 0], [1, 0, 0], [np.cos(np.radians(104.52)), np.sin(np.radians(104.52)), 0]]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +214,7 @@ def build_system(pose: Pose, protocol: Protocol = VESTIBULE, *, seed: int = 1) -
     n_protein = modeller.topology.getNumAtoms()
     modeller.add(ligand_topology(pose.ligand.mol), pose.positions * unit.nanometer)
     n_solute = modeller.topology.getNumAtoms()
+    _fill_lumen(modeller, protocol)
     modeller.addSolvent(
         force_field,
         model="tip3p",
@@ -216,15 +228,13 @@ def build_system(pose: Pose, protocol: Protocol = VESTIBULE, *, seed: int = 1) -
         constraints=app.HBonds,
         hydrogenMass=protocol.hydrogen_mass_da * unit.dalton,
     )
-    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    positions = _nm(modeller.positions)
     ligand = np.arange(n_protein, n_solute)
     openmm_system.addForce(_restraints(modeller.topology, positions, ligand, protocol))
     return System(
         topology=modeller.topology,
         positions=positions,
-        box_vectors=np.array(
-            modeller.topology.getPeriodicBoxVectors().value_in_unit(unit.nanometer)
-        ),
+        box_vectors=_nm(modeller.topology.getPeriodicBoxVectors()),
         openmm_system=openmm_system,
         protocol=protocol,
         ligand=ligand,
@@ -232,10 +242,54 @@ def build_system(pose: Pose, protocol: Protocol = VESTIBULE, *, seed: int = 1) -
     )
 
 
+def _fill_lumen(modeller: app.Modeller, protocol: Protocol) -> None:
+    """Hydrate the lumen, which a lattice of water misses and which fills too slowly by itself.
+
+    Oxygens go where they clear every heavy atom, those nearest to a wall first, each at least
+    `_WATER_APART_NM` from the others. The closed gate and the filter keep bulk water from
+    coming in within nanoseconds; an empty vestibule would push the ligand out of its pose.
+    """
+    heavy = [a for a in modeller.topology.atoms() if a.element.symbol != "H"]
+    solute = _nm(modeller.positions)[[a.index for a in heavy]]
+    clear = np.array([_WATER_CLEAR_NM.get(a.element.symbol, _WATER_CLEAR_OTHER_NM) for a in heavy])
+    width = np.arange(-_LUMEN_RADIUS_NM, _LUMEN_RADIUS_NM, _WATER_GRID_NM)
+    height = np.arange(protocol.lumen_below_nm, protocol.lumen_above_nm, _WATER_GRID_NM)
+    grid = np.stack(np.meshgrid(width, width, height, indexing="ij"), axis=-1).reshape(-1, 3)
+    grid = grid[np.hypot(grid[:, 0], grid[:, 1]) < _LUMEN_RADIUS_NM]
+    room = (cdist(grid, solute) - clear).min(axis=1)
+    grid, room = grid[room > 0], room[room > 0]
+    oxygens: list[NDArray[np.float64]] = []
+    for point in grid[np.argsort(room, kind="stable")]:
+        if not oxygens or cdist([point], oxygens).min() >= _WATER_APART_NM:
+            oxygens.append(point)
+    if oxygens:
+        modeller.add(*_waters(oxygens))
+
+
+def _waters(oxygens: Sequence[NDArray[np.float64]]) -> tuple[app.Topology, unit.Quantity]:
+    """Build one rigid TIP3P molecule on each oxygen, turned at random."""
+    topology, positions = app.Topology(), []
+    chain = topology.addChain()
+    for oxygen in oxygens:
+        residue = topology.addResidue("HOH", chain)
+        atoms = [
+            topology.addAtom(name, app.Element.getBySymbol(name[0]), residue)
+            for name in ("O", "H1", "H2")
+        ]
+        topology.addBond(atoms[0], atoms[1])
+        topology.addBond(atoms[0], atoms[2])
+        turn = Rotation.random(rng=random.getrandbits(32))
+        positions += [*(turn.apply(_TIP3P_NM) + oxygen)]
+    return topology, np.array(positions) * unit.nanometer
+
+
 def _box_edges(modeller: app.Modeller, protocol: Protocol) -> NDArray[np.float64]:
     """Fit a rectangular box; the restraints keep the solute from turning in it."""
-    solute = np.array(modeller.positions.value_in_unit(unit.nanometer))
-    return np.ptp(solute, axis=0) + protocol.padding_nm
+    return np.ptp(_nm(modeller.positions), axis=0) + protocol.padding_nm
+
+
+def _nm(quantity: unit.Quantity) -> NDArray[np.float64]:
+    return np.array(quantity.value_in_unit(unit.nanometer))
 
 
 def lining_residues(pose: Pose, protocol: Protocol) -> tuple[range, ...]:
@@ -377,7 +431,8 @@ def _methods(pose: Pose, protocol: Protocol, topology: app.Topology) -> tuple[st
         f"{protocol.lining_radius_nm:g} nm of the lumen were cut out and capped with ACE and NME.",
         f"The ligand ({pose.ligand.smiles}, charge {pose.ligand.charge:+d}) started from the "
         f"deposited blocker; relaxing its clashes moved its heavy atoms by "
-        f"{10 * pose.shift_nm:.2f} Angstrom (RMSD).",
+        f"{10 * pose.shift_nm:.2f} Angstrom (RMSD). Side-chain amides near it that were turned "
+        f"round for a lower energy: {', '.join(pose.turned_amides) or 'none'}.",
         "Protein: ff14SB (doi:10.1021/acs.jctc.5b00255). Water: TIP3P (doi:10.1063/1.445869). "
         f"Ligand: {pose.parameters.method}",
         f"The model was solvated in a rectangular box with {protocol.ionic_strength_m:g} M "
