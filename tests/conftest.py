@@ -1,12 +1,8 @@
 """The stations of the main job on the receptor that ships, each computed once."""
 
-import os
 from pathlib import Path
 
 import pytest
-
-# Two test processes on two cores must not fight for four threads.
-os.environ.setdefault("OPENMM_CPU_THREADS", "1")
 
 DEPOSITED = Path(__file__).parents[2] / "shared" / "structures"
 

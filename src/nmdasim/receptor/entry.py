@@ -88,7 +88,7 @@ def read_entry(path: Path) -> Entry:
         structure.setup_entities()
         structure.remove_alternative_conformations()
         model = structure[0]
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
         raise ReceptorError(
             f"{path} cannot be read as mmCIF or PDB ({_one_line(error)}): "
             "the file is cut short or damaged; fetch it again"

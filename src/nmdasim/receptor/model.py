@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import unit
 from openmm.app import PDBxFile, Topology
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 from nmdasim.errors import Check, ReceptorError
 from nmdasim.structures import structures_folder
@@ -21,6 +21,8 @@ OBSERVED, SIDE_CHAIN_REBUILT, REBUILT, CAP = "observed", "side chain rebuilt", "
 
 _RESIDUE_TAGS = ["chain", "subunit", "number", "name", "status"]
 _CHECK_TAGS = ["name", "value", "limit", "unit", "passed", "detail"]
+# Written last: a file cut between two lines may still be readable, and lacks this.
+_END = "_nmdasim_end.complete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,14 +137,16 @@ def load_receptor(name: str | Path = "7eu8") -> Receptor:
         checks = tuple(_read_check(row) for row in block.find("_nmdasim_check.", _CHECK_TAGS))
         model = PDBxFile(io.StringIO(path.read_text()))
         positions = np.array(model.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+        short_name = source["name"]
     except (ValueError, RuntimeError, IndexError, KeyError, AttributeError) as error:
         raise ReceptorError(_damaged(path)) from error
-    if not residues or len(residues) != model.topology.getNumResidues():
+    complete = checks and block.find_value(_END) == "yes"
+    if not complete or len(residues) != model.topology.getNumResidues():
         raise ReceptorError(_damaged(path))
     positions.flags.writeable = False
     ligand_file = path.parent / "reference_ligand.sdf"
     return Receptor(
-        name=source["name"],
+        name=short_name,
         topology=model.topology,
         positions=positions,
         residues=residues,
@@ -182,6 +186,7 @@ def write_receptor(receptor: Receptor, folder: Path) -> Path:
         block.set_pair(f"_nmdasim_source.{key}", gemmi.cif.quote(value))
     _write_loop(block, "_nmdasim_residue.", _RESIDUE_TAGS, receptor.residues)
     _write_loop(block, "_nmdasim_check.", _CHECK_TAGS, receptor.checks)
+    block.set_pair(_END, "yes")
     path = folder / "receptor.cif"
     document.write_file(str(path))
     if receptor.reference_ligand is not None:
@@ -193,7 +198,7 @@ def write_receptor(receptor: Receptor, folder: Path) -> Path:
 def _read_block(path: Path) -> gemmi.cif.Block:
     try:
         return gemmi.cif.read(str(path)).sole_block()
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, IndexError, OSError) as error:
         raise ReceptorError(_damaged(path)) from error
 
 
@@ -230,7 +235,8 @@ def _write_loop(block: gemmi.cif.Block, prefix: str, tags: list[str], rows: tupl
 
 
 def _read_reference_ligand(path: Path) -> Chem.Mol:
-    mol = next(iter(Chem.SDMolSupplier(str(path))), None)
-    if mol is None:
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromMolBlock(path.read_text(errors="replace"))
+    if mol is None or not mol.GetNumAtoms():
         raise ReceptorError(f"{path} holds no readable molecule: prepare the receptor again")
     return mol

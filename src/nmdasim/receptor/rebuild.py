@@ -19,6 +19,9 @@ from nmdasim.errors import ReceptorError
 from nmdasim.receptor.entry import Chain, Residue
 from nmdasim.subunits import ONE_LETTER
 
+# No bond can turn between an atom and others that are at most this many bonds away, apart from
+# the bond that places it.
+_RIGID_BONDS = 3
 # Residues on either side of a gap that fix the two-fold operation.
 _AROUND = 20
 _BACKBONE = ("N", "CA", "C")
@@ -222,8 +225,8 @@ def complete_side_chain(residue: Residue) -> Residue:
     Returns
     -------
     complete : Residue
-        Observed atoms where they were; the others from an ideal residue laid on the four
-        observed atoms that are nearest to them by bonds.
+        Observed atoms where they were; the others from an ideal residue laid on three or four
+        observed atoms that are near them by bonds.
     """
     template, bonds = _ideal_residue(residue.name)
     missing = [name for name in template if name not in residue.atoms]
@@ -231,8 +234,11 @@ def complete_side_chain(residue: Residue) -> Residue:
         return residue
     reference = list(template).index(missing[0])
     names = list(template)
-    shared = [name for name in names if name in residue.atoms]
-    anchors = sorted(shared, key=lambda name: bonds[reference, names.index(name)])[:4]
+    # Atoms beyond the next bond that turns lie elsewhere in the ideal residue, O always.
+    shared = [name for name in names if name in residue.atoms and name != "O"]
+    away = {name: bonds[reference, names.index(name)] for name in shared}
+    nearest = sorted(shared, key=lambda name: away[name])
+    anchors = nearest[:3] + [name for name in nearest[3:4] if away[name] <= _RIGID_BONDS]
     target = np.array([residue.atoms[name] for name in anchors])
     mobile = np.array([template[name] for name in anchors])
     rotation, _ = Rotation.align_vectors(target - target.mean(axis=0), mobile - mobile.mean(axis=0))
@@ -522,33 +528,33 @@ def _regularise(
     up to three bonds apart. What lies beyond CB is dropped, to be rebuilt.
     """
     slots = [(n, name) for n in numbers for name in _MAIN_CHAIN if name in residues[n].atoms]
-    row = {slot: index for index, slot in enumerate(slots)}
+    fixed = [(n, name) for n in (numbers[0] - 1, numbers.stop) for name in residues[n].atoms]
+    row = {slot: index for index, slot in enumerate([*slots, *fixed])}
     start = np.array([residues[n].atoms[name] for n, name in slots])
+    ends = np.array([residues[n].atoms[name] for n, name in fixed])
     pairs = [
-        ((n, first), (n + step, second), length)
+        (row[n, first], row[n + step, second], length)
         for n in range(numbers[0] - 1, numbers.stop)
         for first, second, step, length in _PEPTIDE
         if first in residues[n].atoms and second in residues[n + step].atoms
     ]
-    pairs = [pair for pair in pairs if pair[0] in row or pair[1] in row]
+    pairs = [pair for pair in pairs if min(pair[:2]) < len(slots)]
+    one, other = np.array([pair[:2] for pair in pairs]).T
+    lengths = np.array([pair[2] for pair in pairs])
+    centres = np.array(
+        [[row[n, name] for name in ("CA", "N", "C", "CB")] for n in numbers if (n, "CB") in row]
+    ).reshape(-1, 4)
     near = obstacles[cdist(obstacles, start).min(axis=1) < _NEAR_ANGSTROM]
     clear = np.array([_CLEAR_CB if name == "CB" else _CLEAR for _, name in slots])
 
     def misfit(flat: NDArray[np.float64]) -> NDArray[np.float64]:
-        places = flat.reshape(-1, 3)
-
-        def place(slot: tuple[int, str]) -> NDArray[np.float64]:
-            return places[row[slot]] if slot in row else residues[slot[0]].atoms[slot[1]]
-
-        bonded = [np.linalg.norm(place(a) - place(b)) - length for a, b, length in pairs]
-        overlap = 3 * np.maximum(clear[:, None] - cdist(places, near), 0).ravel()
-        handed = [
-            _volume(*(place((n, name)) for name in ("CA", "N", "C", "CB"))) - _L_VOLUME
-            for n in numbers
-            if (n, "CB") in row
-        ]
+        moved = flat.reshape(-1, 3)
+        places = np.vstack([moved, ends])
+        bonded = np.linalg.norm(places[one] - places[other], axis=1) - lengths
+        overlap = 3 * np.maximum(clear[:, None] - cdist(moved, near), 0).ravel()
+        handed = _volumes(places[centres]) - _L_VOLUME
         drift = 0.02 * (flat - start.ravel())
-        return np.concatenate([10 * np.array(bonded), overlap, handed, drift])
+        return np.concatenate([10 * bonded, overlap, handed, drift])
 
     places = least_squares(misfit, start.ravel()).x.reshape(-1, 3)
     return {
@@ -560,8 +566,10 @@ def _regularise(
     }
 
 
-def _volume(centre: NDArray, a: NDArray, b: NDArray, c: NDArray) -> float:
-    return float(np.dot(np.cross(a - centre, b - centre), c - centre))
+def _volumes(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the signed volume at each centre, (n, 4, 3) with the centre first, shape (n,)."""
+    a, b, c = (places[:, index] - places[:, 0] for index in (1, 2, 3))
+    return (np.cross(a, b) * c).sum(axis=1)
 
 
 def _backbone_of(chain: Chain, numbers: Sequence[int]) -> NDArray[np.float64]:
