@@ -42,8 +42,8 @@ from nmdasim.subunits import subunits
 
 # Restraints of the minimisation, kJ/mol/nm^2: observed atoms stay within the error of the map,
 # a copied stretch may settle, rebuilt side chains are free.
-_HOLD_OBSERVED, _HOLD_COPIED = 50000.0, 100.0
-_HOLD_IMPROPER, _HOLD_PEPTIDE = 1000.0, 200.0  # kJ/mol/rad^2
+_HOLD_CA, _HOLD_OBSERVED, _HOLD_COPIED = 100000.0, 30000.0, 100.0
+_HOLD_IMPROPER, _HOLD_PEPTIDE = 1000.0, 300.0  # kJ/mol/rad^2
 # Dihedral over each chiral centre of the natural amino acids, atoms in this order.
 _L_IMPROPER = np.radians(34.0)
 _CHIRAL_CA = ("CA", "N", "C", "CB")
@@ -313,7 +313,8 @@ def _minimise(
         seen = deposited.get((ours.chain, ours.number), {}) if ours.status != CAP else {}
         for atom in theirs.atoms():
             if atom.name in seen:
-                hold.addParticle(atom.index, [_HOLD_OBSERVED, *seen[atom.name]])
+                k = _HOLD_CA if atom.name == "CA" else _HOLD_OBSERVED
+                hold.addParticle(atom.index, [k, *seen[atom.name]])
             elif ours.status in (REBUILT, CAP) and atom.name in ("N", "CA", "C", "O"):
                 hold.addParticle(atom.index, [_HOLD_COPIED, *positions[atom.index]])
     system.addForce(hold)
