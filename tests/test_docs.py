@@ -348,9 +348,9 @@ def test_site_builds_and_asks_no_other_server(tmp_path):
 # ------------------------------------------------------------------------ the script for Slurm
 
 
-@pytest.mark.slow
-def test_job_requeues_itself_when_slurm_warns_it(tmp_path):
-    """A real run under the real script; only `scontrol` is a stand-in that notes its words."""
+@pytest.fixture
+def job(tmp_path):
+    """Start a real run under the real script; only `scontrol` is a stand-in for Slurm."""
     if shutil.which("bash") is None:
         pytest.skip("needs bash")
     programs = tmp_path / "bin"
@@ -372,16 +372,30 @@ def test_job_requeues_itself_when_slurm_warns_it(tmp_path):
         env=environment,
         stderr=subprocess.PIPE,
         start_new_session=True,
-    ) as job:
+    ) as started:
         try:
-            wait_for(lambda: state_of(tmp_path / "run") == "equilibrating", job)
-            os.kill(job.pid, signal.SIGUSR1)
-            wait_for((tmp_path / "asked").exists, job)
-            assert (tmp_path / "asked").read_text().split() == ["requeue", "4711"]
-            assert state_of(tmp_path / "run") == "interrupted"
-            assert job.poll() is None  # Slurm ends it; a script that leaves is booked as failed.
+            wait_for(lambda: state_of(tmp_path / "run") == "equilibrating", started)
+            yield started
         finally:
-            os.killpg(job.pid, signal.SIGKILL)
+            os.killpg(started.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_job_requeues_itself_when_slurm_warns_it(job, tmp_path):
+    os.kill(job.pid, signal.SIGUSR1)
+    wait_for((tmp_path / "asked").exists, job)
+    wait_for(lambda: (tmp_path / "asked").read_text() == "requeue 4711\n", job)
+    assert state_of(tmp_path / "run") == "interrupted"
+    assert job.poll() is None  # Slurm ends it; a script that leaves is booked as failed.
+
+
+@pytest.mark.slow
+def test_cancelled_job_commits_and_is_not_requeued(job, tmp_path):
+    os.kill(job.pid, signal.SIGTERM)
+    wait_for(lambda: state_of(tmp_path / "run") == "interrupted", job)
+    time.sleep(3.0)  # The run ends, and the script decides.
+    assert not (tmp_path / "asked").exists()
+    assert job.poll() is None
 
 
 def state_of(folder):
