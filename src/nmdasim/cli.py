@@ -169,7 +169,10 @@ def _analyse(asked: argparse.Namespace) -> int:
 
 def _report(asked: argparse.Namespace) -> int:
     from nmdasim.report import write_report
+    from nmdasim.rundir import read_run_id
 
+    for folder in asked.runs:
+        read_run_id(Path(folder))  # Refuses what is no run as wrong use, before any work.
     written = write_report([Path(folder) for folder in asked.runs], Path(asked.out))
     _print_json({"report": written}) if asked.json else print(written)
     return 0

@@ -1,0 +1,289 @@
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nmdasim import cli
+from nmdasim.receptor import receptor_file
+
+VERBS = ("run", "analyse", "report", "ligands", "ligand", "receptors", "receptor", "doctor")
+HEAVY = ("numpy", "scipy", "rdkit", "openmm", "mdtraj", "gemmi", "pyarrow", "plotly", "jinja2",
+         "rich", "propka")  # fmt: skip
+
+
+def tree(folder):
+    """Everything under a folder with its content."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else "folder"
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An own working folder, from which nothing of the checkout is touched."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(here, capsys):
+    """Run a command that must be refused in one line and change nothing; give the line."""
+
+    def run(*words, status=2):
+        before = tree(here)
+        assert cli.main([str(word) for word in words]) == status
+        out, err = capsys.readouterr()
+        assert out == ""
+        lines = [line for line in err.splitlines() if line.startswith("nmdasim: ")]
+        assert len(lines) == 1
+        assert lines[0] == err.splitlines()[-1]
+        assert "Traceback" not in err
+        assert tree(here) == before
+        return lines[0]
+
+    return run
+
+
+# ---------------------------------------------------------------- starting and help
+
+
+def test_help_of_everything_is_there(capsys):
+    for words in ([], ["--help"], *([verb, "--help"] for verb in VERBS)):
+        try:
+            status = cli.main(words)
+        except SystemExit as exit_:
+            status = exit_.code
+        assert status == 0
+        assert capsys.readouterr().out.startswith("usage: nmdasim")
+
+
+def test_help_names_every_verb(capsys):
+    cli.main([])
+    text = capsys.readouterr().out
+    listed = re.findall(r"^    (\w+) ", text, re.M)
+    assert sorted(listed) == sorted(VERBS)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(words):
+    program = (
+        "import sys\nfrom nmdasim.cli import main\n"
+        f"try:\n    main({words})\nexcept SystemExit:\n    pass\n"
+        "print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    loaded = {name.strip("' []").split(".")[0] for name in done.stderr.split(",")}
+    assert "nmdasim" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    program = "import nmdasim, sys; dir(nmdasim); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert not {name.split(".")[0] for name in done.stdout.split()} & set(HEAVY)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "S-ketamin"], ("unknown ligand", "S-ketamine")),
+        (["run", "ketamine"], ("mixture", "S-ketamine", "R-ketamine")),
+        (["run", "C1CC(=O"], ("C1CC(=O",)),
+        (["run", "none.sdf"], ("none.sdf",)),
+        (["run", "S-ketamine", "--receptor", "7eu9"], ("unknown receptor", "7eu8")),
+        (["run", "S-ketamine", "--receptor", "folder"], ("unknown receptor", "folder")),
+        (["run", "S-ketamine", "--protocol", "vestibul"], ("unknown protocol", "vestibule")),
+        (["run", "S-ketamine", "--charge", "3"], ("no state of charge +3", "+1 and +0")),
+        (["run", "S-ketamine", "--production-ns", "-1"], ("production_ns", "-1")),
+        (["run", "S-ketamine", "--production-ns", "0"], ("production_ns",)),
+        (["run", "S-ketamine", "--production-ns", "nan"], ("production_ns", "nan")),
+        (["run", "S-ketamine", "--seed", "-5"], ("seed", "-5")),
+        (["run", "S-ketamine", "--replica", "-1"], ("replica", "-1")),
+        (["run", "S-ketamine", "--platform", "Quantum"], ("'Quantum'", "CPU")),
+        (["run", "R-ketamine"], ("the other stereoisomer", "R-ketamine+1")),
+        (["analyse", "nothing"], ("nothing holds no run", "run.toml")),
+        (["report", "nothing"], ("nothing holds no run", "run.toml")),
+        (["ligand", "nonsense!", "-o", "out"], ("unknown ligand",)),
+        (["receptor", "none.cif", "-o", "out"], ("no such file", "none.cif")),
+        (["receptor", "7eu8", "-o", "out"], ("7eu8", "download")),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_refused_in_one_line(refused, words, expected):
+    line = refused(*words)
+    for part in expected:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fly"],
+        ["run"],
+        ["run", "S-ketamine", "--production-ns", "long"],
+        ["run", "S-ketamine", "--ph", "15"],
+        ["run", "S-ketamine", "--ph", "acid"],
+        ["report"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_words_are_refused_with_the_usage(here, capsys, words):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("usage: nmdasim")
+    assert "Traceback" not in err
+    assert tree(here) == {}
+
+
+def test_a_folder_with_another_run_is_refused_with_the_difference(refused, here, capsys):
+    from nmdasim.rundir import create_run_folder
+    from nmdasim.simulation import run_inputs
+    from nmdasim.system import VESTIBULE
+
+    inputs = run_inputs(
+        VESTIBULE,
+        ligand={"name": "S-ketamine"},
+        receptor={"name": "7eu8"},
+        production_ns=1,
+        seed=1,
+    )
+    create_run_folder(here / "run", inputs)
+    line = refused("run", "S-ketamine", "-o", "run")
+    assert "holds a run with other inputs" in line
+    assert "production_ns" in line
+
+
+def test_a_folder_with_foreign_files_is_refused(refused, here):
+    (here / "thesis").mkdir()
+    (here / "thesis" / "chapter.tex").write_text("years of work")
+    line = refused("run", "S-ketamine", "-o", "thesis")
+    assert "chapter.tex" in line
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_that_is_a_file_is_refused(refused, here, place):
+    (here / "file").write_text("kept")
+    assert "file" in refused("run", "S-ketamine", "-o", place)
+
+
+@pytest.mark.parametrize(
+    "words", [["ligand", "S-ketamine", "-o", "file"], ["ligand", "S-ketamine", "-o", "file/below"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_ligand_is_not_written_over_a_file(refused, here, words):
+    (here / "file").write_text("kept")
+    # The system refuses here, so this counts as failed while running.
+    assert "file" in refused(*words, status=1)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_an_unwritable_folder_is_refused(refused, here):
+    (here / "locked").mkdir(mode=0o500)
+    assert "locked" in refused("run", "S-ketamine", "-o", "locked/run")
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs Linux")
+def test_where_nobody_may_write_is_refused(refused):
+    assert "/sys/nmdasim" in refused("run", "S-ketamine", "-o", "/sys/nmdasim")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.95])
+def test_a_truncated_receptor_is_refused(refused, here, share):
+    whole = receptor_file("7eu8").read_text()
+    (here / "cut").mkdir()
+    (here / "cut" / "receptor.cif").write_text(whole[: int(share * len(whole))])
+    line = refused("run", "S-ketamine", "--receptor", "cut")
+    assert "not a complete receptor file" in line
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_a_truncated_entry_is_refused(refused, here, share):
+    whole = receptor_file("7eu8").read_text()
+    (here / "entry.cif").write_text(whole[: int(share * len(whole))])
+    assert "entry.cif" in refused("receptor", "entry.cif", "-o", "out")
+
+
+def test_debug_shows_where_it_happened(here, capsys):
+    assert cli.main(["run", "S-ketamin", "--debug"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "LigandError" in err
+    assert err.splitlines()[-1].startswith("nmdasim: unknown ligand")
+
+
+def test_the_installed_command_gives_status_and_streams(tmp_path):
+    command = Path(sys.executable).with_name("nmdasim")
+    done = subprocess.run(
+        [command, "run", "S-ketamin"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert tree(tmp_path) == {}
+
+
+# ---------------------------------------------------------------- what verbs print
+
+
+@pytest.fixture
+def document(here, capsys):
+    def run(*words):
+        assert cli.main([*words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_ligands_as_json(document):
+    found = document("ligands", "--ph", "7.4")
+    by_name = {row["name"]: row for row in found["ligands"]}
+    assert {"S-ketamine", "R-ketamine"} <= by_name.keys()
+    states = by_name["S-ketamine"]["states"]
+    assert sum(states.values()) == pytest.approx(1, abs=1e-3)
+    assert by_name["S-ketamine"]["cip"] == "S"
+
+
+def test_ligand_writes_what_it_says(document, here):
+    found = document("ligand", "S-ketamine", "-o", "out")
+    assert sorted(found["written"]) == sorted(str(p.relative_to(here)) for p in here.glob("out/*"))
+    assert {Path(name).suffix for name in found["written"]} == {".sdf", ".xml", ".json", ".svg"}
+
+
+def test_receptors_as_json(document):
+    found = document("receptors")
+    assert found["7eu8"]["entry"] == "7EU8"
+    assert {"name", "value", "limit", "passed"} <= found["7eu8"]["checks"][0].keys()
+
+
+def test_doctor_as_json(document):
+    assert document("doctor", "--quick")["platforms"]["used by default"]
+
+
+@pytest.mark.parametrize("words", [["ligands"], ["receptors"], ["doctor", "--quick"]])
+def test_words_for_people_go_to_standard_output(here, capsys, words):
+    assert cli.main(words) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) > 5
+    assert err == ""
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(out)
+
+
+def test_version_is_that_of_the_package(capsys):
+    from importlib.metadata import version
+
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"nmdasim {version('nmdasim')}\n"
