@@ -19,7 +19,7 @@ from nmdasim.pore import superpose
 from nmdasim.receptor import load_receptor, receptor_file, receptor_names, write_receptor
 from nmdasim.receptor.entry import Chain, Residue, membrane_pieces, read_entry
 from nmdasim.receptor.prepare import prepare_receptor
-from nmdasim.receptor.quality import check_receptor, clashes, dihedral
+from nmdasim.receptor.quality import check_receptor, clashes, dihedral_angle
 from nmdasim.receptor.rebuild import (
     cap_after,
     cap_before,
@@ -417,7 +417,7 @@ def test_dihedral_has_the_sign_of_iupac_in_any_frame(angle, seed):
     )
     rotation = Rotation.random(rng=seed)
     a, b, c, d = rotation.apply(points) + np.array([3.0, -2.0, 5.0])
-    assert dihedral(a, b, c, d) == pytest.approx(angle, abs=1e-6)
+    assert dihedral_angle(a, b, c, d) == pytest.approx(angle, abs=1e-6)
 
 
 # ---------------------------------------------------------------- reading an entry
@@ -580,7 +580,7 @@ def test_a_placed_atom_has_the_asked_geometry(a, b, c, length, angle, torsion):
     assert np.linalg.norm(to_d) == pytest.approx(length)
     cosine = to_d @ to_b / np.linalg.norm(to_d) / np.linalg.norm(to_b)
     assert np.degrees(np.arccos(cosine)) == pytest.approx(angle, abs=1e-5)
-    assert dihedral(a, b, c, d) == pytest.approx(torsion, abs=1e-5)
+    assert dihedral_angle(a, b, c, d) == pytest.approx(torsion, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -649,7 +649,7 @@ def test_a_side_chain_is_completed_from_what_is_there(entry, name):
 
 
 def chi_of(atoms, names):
-    return dihedral(*(atoms[name] for name in names.split()))
+    return dihedral_angle(*(atoms[name] for name in names.split()))
 
 
 def alone(residue):
@@ -722,7 +722,9 @@ def peptide_geometry(residues):
     for before, after in itertools.pairwise(residues):
         bonds.append(np.linalg.norm(before.atoms["C"] - after.atoms["N"]))
         omegas.append(
-            dihedral(before.atoms["CA"], before.atoms["C"], after.atoms["N"], after.atoms["CA"])
+            dihedral_angle(
+                before.atoms["CA"], before.atoms["C"], after.atoms["N"], after.atoms["CA"]
+            )
         )
     return np.array(bonds), np.array(omegas)
 
@@ -812,10 +814,10 @@ def test_a_cap_built_from_nothing_has_peptide_geometry_and_room(entry):
     nme = cap_after(last, None)
     assert np.linalg.norm(ace.atoms["C"] - first.atoms["N"]) == pytest.approx(1.329)
     assert np.linalg.norm(ace.atoms["C"] - ace.atoms["O"]) == pytest.approx(1.231)
-    omega = dihedral(ace.atoms["CH3"], ace.atoms["C"], first.atoms["N"], first.atoms["CA"])
+    omega = dihedral_angle(ace.atoms["CH3"], ace.atoms["C"], first.atoms["N"], first.atoms["CA"])
     assert abs(omega) == pytest.approx(180)
     assert np.linalg.norm(last.atoms["C"] - nme.atoms["N"]) == pytest.approx(1.329)
-    flat = dihedral(last.atoms["O"], last.atoms["C"], nme.atoms["N"], nme.atoms["C"])
+    flat = dihedral_angle(last.atoms["O"], last.atoms["C"], nme.atoms["N"], nme.atoms["C"])
     assert abs(flat) < 15
     # Of the places tried, the one with most room is taken: an obstacle there is avoided.
     blocked = cap_before(first, None, np.array(list(ace.atoms.values())))

@@ -237,8 +237,8 @@ def _backbone_angles(
         before, after = residues.get((chain, number - 1)), residues.get((chain, number + 1))
         if before is None or after is None:
             continue
-        phi = dihedral(before["C"], here["N"], here["CA"], here["C"])
-        psi = dihedral(here["N"], here["CA"], here["C"], after["N"])
+        phi = dihedral_angle(before["C"], here["N"], here["CA"], here["C"])
+        psi = dihedral_angle(here["N"], here["CA"], here["C"], after["N"])
         yield (chain, number), phi, psi
 
 
@@ -248,7 +248,7 @@ def _omegas(
     for (chain, number), here in residues.items():
         before = residues.get((chain, number - 1))
         if before is not None:
-            yield (chain, number), dihedral(before["CA"], before["C"], here["N"], here["CA"])
+            yield (chain, number), dihedral_angle(before["CA"], before["C"], here["N"], here["CA"])
 
 
 def _outlier(name: str, phi: float, psi: float) -> bool:
@@ -266,7 +266,7 @@ def _outlier(name: str, phi: float, psi: float) -> bool:
     return not (left_handed or right_side)
 
 
-def dihedral(
+def dihedral_angle(
     a: NDArray[np.float64],
     b: NDArray[np.float64],
     c: NDArray[np.float64],

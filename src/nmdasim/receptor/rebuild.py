@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from nmdasim.errors import ReceptorError
 from nmdasim.receptor.entry import Chain, Residue
+from nmdasim.receptor.quality import dihedral_angle
 from nmdasim.subunits import ONE_LETTER
 
 # No bond can turn between an atom and others that are at most this many bonds away, apart from
@@ -448,19 +449,11 @@ def _turned(
     local = positions[atoms].copy()
     for dihedral, moving, angle in zip(dihedrals, behind, angles, strict=True):
         a, b, c, d = (local[row[atom]] for atom in dihedral)
-        turn = np.radians(angle) - _dihedral(a, b, c, d)
+        turn = np.radians(angle - dihedral_angle(a, b, c, d))
         rotation = Rotation.from_rotvec(turn * (c - b) / np.linalg.norm(c - b))
         rows = [row[atom] for atom in moving]
         local[rows] = rotation.apply(local[rows] - c) + c
     return local[[row[atom] for atom in behind[0]]]
-
-
-def _dihedral(a: NDArray, b: NDArray, c: NDArray, d: NDArray) -> float:
-    axis = (c - b) / np.linalg.norm(c - b)
-    first, last = a - b, d - c
-    first = first - (first @ axis) * axis
-    last = last - (last @ axis) * axis
-    return float(np.arctan2(np.cross(axis, first) @ last, first @ last))
 
 
 def _steric_energy(
