@@ -433,8 +433,8 @@ def _methods(pose: Pose, protocol: Protocol, topology: app.Topology) -> tuple[st
         f"deposited blocker; relaxing its clashes moved its heavy atoms by "
         f"{10 * pose.shift_nm:.2f} Angstrom (RMSD). Side-chain amides near it that were turned "
         f"round for a lower energy: {', '.join(pose.turned_amides) or 'none'}.",
-        "Protein: ff14SB (doi:10.1021/acs.jctc.5b00255). Water: TIP3P (doi:10.1063/1.445869). "
-        f"Ligand: {pose.parameters.method}",
+        "Protein: ff14SB (doi:10.1021/acs.jctc.5b00255). Water: TIP3P (doi:10.1063/1.445869).",
+        pose.parameters.method,
         f"The model was solvated in a rectangular box with {protocol.ionic_strength_m:g} M "
         f"NaCl ({topology.getNumAtoms()} particles), without a membrane. Electrostatics: particle "
         f"mesh Ewald (doi:10.1063/1.470117), direct-space cut-off {protocol.cutoff_nm:g} nm. "
