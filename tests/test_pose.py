@@ -124,9 +124,11 @@ def test_elements_and_bonds_are_those_of_the_deposited_molecule(pose):
     assert ours == bonds
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_order_and_name_of_the_deposited_atoms_do_not_matter(receptor, ketamine, pose, seed):
+    given = ketamine.mol.GetConformer().GetPositions().copy()
     other = place_ligand(shuffled(receptor, seed), ketamine)
+    np.testing.assert_array_equal(ketamine.mol.GetConformer().GetPositions(), given)
     # The phenyl ring may be matched either way round; its ortho carbon carries the chlorine,
     # so the heavy atoms are unique.
     heavy = heavy_atoms(pose.ligand.mol)
@@ -184,7 +186,7 @@ def test_the_clash_of_the_entry_is_relaxed_and_the_shift_reported(pose):
     closest, shift, stereo = pose.checks
     assert all(check.passed for check in pose.checks)
     assert closest.value == pytest.approx(after.min(), abs=1e-3)
-    assert "0.257 nm as deposited, GluN2B LEU B643 CD1" in closest.detail
+    assert f"{before.min():.3f} nm as deposited, GluN2B LEU B643 CD1" in closest.detail
     assert shift.value == pytest.approx(pose.shift_nm, abs=1e-4)
     assert stereo.value == 0
 
@@ -240,9 +242,3 @@ def test_the_molecule_carries_the_relaxed_coordinates_in_its_own_order(pose, ket
     before = [a.GetPDBResidueInfo().GetName().strip() for a in ketamine.mol.GetAtoms()]
     assert names == before
     assert [atom.name for atom in ligand_topology(pose.ligand.mol).atoms()] == names
-
-
-def test_the_given_state_is_left_alone(receptor, ketamine):
-    before = ketamine.mol.GetConformer().GetPositions().copy()
-    place_ligand(receptor, ketamine)
-    np.testing.assert_array_equal(ketamine.mol.GetConformer().GetPositions(), before)

