@@ -103,7 +103,7 @@ VESTIBULE = Protocol(
     hydrogen_mass_da=3.0,
     cutoff_nm=0.9,
     ionic_strength_m=0.15,
-    padding_nm=1.0,
+    padding_nm=0.9,
     lining_radius_nm=0.88,
     lumen_below_nm=-0.3,
     lumen_above_nm=1.5,
@@ -118,7 +118,7 @@ VESTIBULE = Protocol(
         ),
         Stage(
             name="settle the density",
-            ps=4.0,
+            ps=3.0,
             timestep_fs=2.0,
             restraint_extra=1000.0,
             barostat=True,
