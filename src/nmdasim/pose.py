@@ -262,7 +262,9 @@ def _relaxation(
         elif atom.element.symbol != "H":
             hold.addParticle(atom.index, [0.0, 0.0, 0.0])
     system.addForce(hold)
-    return openmm.Context(system, openmm.VerletIntegrator(0.001))
+    # One thread sums forces in one order: the pose is the same, bit for bit, on every start.
+    platform = openmm.Platform.getPlatformByName("CPU")
+    return openmm.Context(system, openmm.VerletIntegrator(0.001), platform, {"Threads": "1"})
 
 
 def _minimised(
