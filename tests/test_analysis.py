@@ -126,10 +126,21 @@ def test_hot_run_with_lost_ligand_fails_its_checks(tmp_path):
     manifest = json.loads(path.read_text())
     manifest["temperature_k"] = [330.0] * 3
     path.write_text(json.dumps(manifest))
-    failed = [check.name for check in analyse_run(folder).checks if not check.passed]
-    assert len(failed) == 2
-    assert "temperature" in failed[0]
-    assert "vestibule" in failed[1]
+    stages = [{"name": "warm", "temperature_k": 513.0}, {"name": "free", "temperature_k": 310.0}]
+    (folder / "equilibration.json").write_text(json.dumps({"stages": stages}))
+    checks = {check.name: check for check in analyse_run(folder).checks}
+    assert {name for name, check in checks.items() if not check.passed} == {
+        "mean temperature off the target",
+        "share of frames with the ligand in the vestibule",
+        "mean RMSD of the ligand to its starting pose",
+        "hottest stage of the equilibration above the target",
+    }
+    hottest = checks["hottest stage of the equilibration above the target"]
+    assert (hottest.value, hottest.detail) == (203.0, "warm")
+    moved = np.linalg.norm(STEPS[:3] + np.array([0, 0, 1.5]), axis=1).mean()
+    assert checks["mean RMSD of the ligand to its starting pose"].value == pytest.approx(
+        moved, abs=0.01
+    )
 
 
 def test_second_analysis_replaces_the_first(copy):

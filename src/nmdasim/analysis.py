@@ -47,7 +47,7 @@ FIT_LIMIT_NM = 0.3
 #: A ligand farther than this from its start is taken to have left its pose.
 POSE_LIMIT_NM = 0.2
 #: A stage of the equilibration may be this much hotter than the target while water settles.
-STAGE_LIMIT_K = 50.0
+STAGE_LIMIT_K = 100.0
 #: Least share of the frames in which a bound ligand lies between the two rings.
 VESTIBULE_LIMIT = 0.9
 
