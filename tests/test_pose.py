@@ -170,6 +170,14 @@ def test_a_receptor_without_a_blocker_is_refused(receptor, ketamine):
         place_ligand(replace(receptor, reference_ligand=None), ketamine)
 
 
+def test_a_blocker_without_bonds_is_refused(receptor, ketamine):
+    bare = Chem.RWMol(receptor.reference_ligand)
+    for bond in list(bare.GetBonds()):
+        bare.RemoveBond(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())
+    with pytest.raises(PoseError, match="no bonds, because PDB files hold none"):
+        place_ligand(replace(receptor, reference_ligand=bare.GetMol()), ketamine)
+
+
 # ---------------------------------------------------------------- relaxing
 
 

@@ -156,6 +156,11 @@ def _on_reference(receptor: Receptor, state: ChargeState) -> Chem.Mol:
             f"receptor {receptor.name} has no deposited blocker to start from: "
             "use a receptor with one, such as 7eu8"
         )
+    if not reference.GetNumBonds():
+        raise PoseError(
+            f"the blocker of receptor {receptor.name} has no bonds, because PDB files hold none: "
+            "prepare the receptor from the mmCIF file of its entry"
+        )
     same_graph = False
     for places in _matches(state.mol, reference):
         same_graph = True
