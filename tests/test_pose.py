@@ -250,3 +250,25 @@ def test_the_molecule_carries_the_relaxed_coordinates_in_its_own_order(pose, ket
     before = [a.GetPDBResidueInfo().GetName().strip() for a in ketamine.mol.GetAtoms()]
     assert names == before
     assert [atom.name for atom in ligand_topology(pose.ligand.mol).atoms()] == names
+
+
+def test_the_amide_under_the_ammonium_turns_its_oxygen_to_it(pose):
+    assert "GluN2B ASN D615" in pose.turned_amides
+    atoms = {
+        atom.name: atom.index
+        for atom in pose.receptor.topology.atoms()
+        if (atom.residue.chain.id, atom.residue.id) == ("D", "615")
+    }
+    amine = next(a.GetIdx() for a in pose.ligand.mol.GetAtoms() if a.GetSymbol() == "N")
+
+    def distance(positions, name, ligand):
+        return np.linalg.norm(positions[atoms[name]] - ligand[amine])
+
+    receptor = pose.receptor.positions
+    assert distance(receptor, "ND2", pose.unrelaxed) < distance(receptor, "OD1", pose.unrelaxed)
+    relaxed = pose.receptor_positions
+    assert distance(relaxed, "OD1", pose.positions) < distance(relaxed, "ND2", pose.positions)
+    # Half a turn exchanges the two ends and leaves the amide's own geometry alone.
+    for name, length in (("OD1", 0.123), ("ND2", 0.134)):
+        bond = np.linalg.norm(relaxed[atoms[name]] - relaxed[atoms["CG"]])
+        assert bond == pytest.approx(length, abs=0.006)

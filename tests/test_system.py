@@ -161,6 +161,17 @@ def test_lining_is_what_lies_near_the_lumen(pose):
     assert kept < {index for stretch in lining_residues(pose, wider) for index in stretch}
 
 
+def test_the_lumen_is_hydrated_around_the_ligand(system, atoms):
+    # A lattice of water alone leaves none within 0.5 nm; the ligand then leaves its pose.
+    oxygens = [a.index for a in atoms if a.residue.name == "HOH" and a.element.symbol == "O"]
+    heavy = [index for index in system.ligand if atoms[index].element.symbol != "H"]
+    distance = cdist(system.positions[oxygens], system.positions[heavy]).min(axis=1)
+    assert (distance < 0.5).sum() >= 5
+    assert distance.min() > 0.25
+    near = system.positions[oxygens][distance < 0.5]
+    assert (np.sort(cdist(near, near), axis=1)[:, 1] >= 0.28 - 1e-6).all()
+
+
 def test_every_cut_is_capped(system):
     for chain in system.topology.chains():
         own = [r for r in chain.residues() if r.name not in (*SOLVENT, "LIG")]
