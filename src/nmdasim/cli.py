@@ -16,6 +16,7 @@ from nmdasim.errors import NmdasimError, ReceptorError
 if TYPE_CHECKING:
     from nmdasim.ligand import Ligand
     from nmdasim.pose import Pose
+    from nmdasim.system import Protocol
 
 _EXIT_FAILED, _EXIT_MISUSE = 1, 2
 
@@ -81,7 +82,7 @@ def _run(asked: argparse.Namespace) -> int:
     with lock_run(folder):
         if pose is not None:
             _say(f"building {state.name} in {receptor.parent.name}, protocol {protocol.name}")
-            _build(folder, asked, ligand, pose, receptor, inputs)
+            _build(folder, asked, ligand, pose, protocol, receptor, inputs)
         status = simulate(folder, platform=asked.platform, progress=not asked.quiet)
         if status.state == "interrupted":
             _say(f"{folder}: {status.reason}; run the same command again to resume")
@@ -94,16 +95,17 @@ def _build(
     asked: argparse.Namespace,
     ligand: "Ligand",
     pose: "Pose",
+    protocol: "Protocol",
     receptor: Path,
     inputs: dict[str, Any],
 ) -> None:
     from rdkit import Chem
 
     from nmdasim.simulation import create_run
-    from nmdasim.system import build_system, find_protocol
+    from nmdasim.system import build_system
 
     state, prepared = pose.ligand, pose.receptor
-    system = build_system(pose, find_protocol(asked.protocol), seed=asked.seed)
+    system = build_system(pose, protocol, seed=asked.seed)
     create_run(
         system,
         folder,

@@ -236,14 +236,14 @@ def _relax(
     start = np.vstack([receptor.positions, unrelaxed])
     mobile = _mobile_atoms(modeller.topology, start, len(unrelaxed))
     context = _relaxation(modeller.topology, parameters, mobile)
-    best, lowest = _minimised(context, start, start)
+    best, lowest = _minimised(context, start)
     turned = []
     for amide in _amides(modeller.topology, mobile):
         trial = _with_amide_turned(start, amide)
-        relaxed, energy = _minimised(context, trial, trial)
+        relaxed, energy = _minimised(context, trial)
         if energy < lowest - _AMIDE_GAIN_KJ:
             start, best, lowest = trial, relaxed, energy
-            turned.append(_residue_label(receptor, amide["CG" if "OD1" in amide else "CD"]))
+            turned.append(_residue_label(receptor, amide["CB"]))
     return best[: -len(unrelaxed)], best[-len(unrelaxed) :], tuple(turned)
 
 
@@ -273,13 +273,13 @@ def _relaxation(
 
 
 def _minimised(
-    context: openmm.Context, start: NDArray[np.float64], held_at: NDArray[np.float64]
+    context: openmm.Context, start: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Minimise from `start` with heavy atoms held at `held_at`; positions in nm, kJ/mol."""
+    """Minimise with heavy atoms held where they start; positions in nm, kJ/mol."""
     hold = context.getSystem().getForces()[-1]
     for index in range(hold.getNumParticles()):
         atom, _ = hold.getParticleParameters(index)
-        hold.setParticleParameters(index, atom, held_at[atom])
+        hold.setParticleParameters(index, atom, start[atom])
     hold.updateParametersInContext(context)
     context.setPositions(start * unit.nanometer)
     openmm.LocalEnergyMinimizer.minimize(context, maxIterations=_MAX_ITERATIONS)
@@ -385,6 +385,5 @@ def _nm(mol: Chem.Mol) -> NDArray[np.float64]:
 
 def _with_positions(mol: Chem.Mol, positions: NDArray[np.float64]) -> Chem.Mol:
     moved = Chem.Mol(mol)
-    for index, place in enumerate(positions):
-        moved.GetConformer().SetAtomPosition(index, Point3D(*map(float, 10 * place)))
+    moved.GetConformer().SetPositions(10 * positions)
     return moved

@@ -15,7 +15,6 @@ import propka.run
 from numpy.typing import NDArray
 from openmm import app, unit
 from rdkit import Chem
-from rdkit.Geometry import Point3D
 from scipy.spatial.distance import cdist
 
 from nmdasim.errors import ReceptorError
@@ -102,6 +101,7 @@ def prepare_receptor(path: str | Path, *, name: str | None = None, ph: float = 7
     .. [1] M. H. M. Olsson et al., J. Chem. Theory Comput. 7, 525 (2011), doi:10.1021/ct100578z
     """
     entry = read_entry(Path(path))
+    name = name or entry.source["entry"].lower()
     heavy = _backbones(entry)
     blocker = entry.blockers[0] if entry.blockers else None
     topology, positions, missing = _complete(heavy)
@@ -115,13 +115,13 @@ def prepare_receptor(path: str | Path, *, name: str | None = None, ph: float = 7
     checks = check_receptor(topology, positions, residues, deposited)
     frame = _frame(topology, positions, residues)
     return Receptor(
-        name=name or entry.source["entry"].lower(),
+        name=name,
         topology=topology,
         positions=to_pore(frame, positions),
         residues=residues,
         reference_ligand=_moved(blocker, frame) if blocker else None,
         checks=checks,
-        source=_describe(entry, heavy, notes, ph, name or entry.source["entry"].lower()),
+        source=_describe(entry, heavy, notes, ph, name),
     )
 
 
@@ -404,9 +404,7 @@ def _frame(
 
 def _moved(mol: Chem.Mol, frame: PoreFrame) -> Chem.Mol:
     moved = Chem.Mol(mol)
-    places = 10 * to_pore(frame, _positions_nm(mol))
-    for index, place in enumerate(places):
-        moved.GetConformer().SetAtomPosition(index, Point3D(*map(float, place)))
+    moved.GetConformer().SetPositions(10 * to_pore(frame, _positions_nm(mol)))
     return moved
 
 

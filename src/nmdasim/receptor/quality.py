@@ -142,34 +142,16 @@ def _check_backbone(
     cis = [k for k, w in omegas.items() if abs(w) < _CIS_DEGREES and names[k] != "PRO"]
     twisted = [k for k, w in omegas.items() if _CIS_DEGREES <= abs(w) < 180 - _TWISTED_DEGREES]
     return (
-        Check(
-            name="Ramachandran outliers (coarse regions) of observed residues, against the deposit",
-            value=len(seen),
+        _count(
+            "Ramachandran outliers (coarse regions) of observed residues, against the deposit",
+            _keys(seen),
             limit=len(before),
-            passed=len(seen) <= len(before),
-            detail=_keys(seen),
         ),
-        Check(
-            name="Ramachandran outliers (coarse regions) in and beside rebuilt stretches",
-            value=len(built),
-            limit=0,
-            passed=not built,
-            detail=_keys(built),
+        _count(
+            "Ramachandran outliers (coarse regions) in and beside rebuilt stretches", _keys(built)
         ),
-        Check(
-            name="cis peptides other than before proline",
-            value=len(cis),
-            limit=0,
-            passed=not cis,
-            detail=_keys(cis),
-        ),
-        Check(
-            name="peptides twisted by more than 30 degrees",
-            value=len(twisted),
-            limit=0,
-            passed=not twisted,
-            detail=_keys(twisted),
-        ),
+        _count("cis peptides other than before proline", _keys(cis)),
+        _count("peptides twisted by more than 30 degrees", _keys(twisted)),
     )
 
 
@@ -186,12 +168,17 @@ def _check_chirality(topology: Topology, positions: NDArray[np.float64]) -> Chec
             a, b, c = (atoms[name] - atoms[centre] for name in around)
             if np.dot(np.cross(a, b), c) * (1 if centre == "CA" else -1) <= 0:
                 wrong.append(f"{residue.name} {residue.chain.id}{residue.id} {centre}")
+    return _count("residues of wrong chirality", wrong)
+
+
+def _count(name: str, found: Sequence[str], *, limit: int = 0) -> Check:
+    """Hold how many were found against how many may be."""
     return Check(
-        name="residues of wrong chirality",
-        value=len(wrong),
-        limit=0,
-        passed=not wrong,
-        detail=", ".join(wrong),
+        name=name,
+        value=len(found),
+        limit=limit,
+        passed=len(found) <= limit,
+        detail=", ".join(found),
     )
 
 
@@ -310,5 +297,5 @@ def _label(atom: Atom) -> str:
     return f"{residue.name} {residue.chain.id}{residue.id} {atom.name}"
 
 
-def _keys(keys: Sequence[tuple[str, int]]) -> str:
-    return ", ".join(f"{chain}{number}" for chain, number in keys)
+def _keys(keys: Sequence[tuple[str, int]]) -> list[str]:
+    return [f"{chain}{number}" for chain, number in keys]

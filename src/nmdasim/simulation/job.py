@@ -48,7 +48,7 @@ from nmdasim.simulation.progress import Display
 if TYPE_CHECKING:
     from nmdasim.system import Protocol, System
 
-_PACKAGES = ("nmdasim", "openmm", "rdkit", "mdtraj", "numpy", "scipy", "gemmi", "pdbfixer")
+_PACKAGES = ("nmdasim", "openmm", "rdkit", "mdtraj", "numpy", "scipy", "gemmi")
 
 
 def run_inputs(
