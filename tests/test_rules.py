@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "nmdasim"
 
 #: A module may import only modules before it.
 ORDER = (
-    "errors", "structures", "subunits", "pore", "ligand", "rundir",
+    "errors", "compiled", "structures", "subunits", "pore", "ligand", "rundir",
     "receptor", "parameters", "pose", "system", "simulation",
     "trajectory", "statistics", "contacts", "channel_block", "analysis", "report",
     "campaign", "doctor", "cli",
@@ -27,6 +27,7 @@ READING = {"trajectory", "statistics", "contacts", "channel_block", "analysis", 
 HOMES = {
     "openmm": BUILD,
     "propka": {"receptor"},
+    "numba": {"compiled"},
     # The report reads the tables that the receptor's file holds.
     "gemmi": {"receptor", "trajectory", "report"},
     "mdtraj": READING,

@@ -26,7 +26,7 @@ from nmdasim.system import VESTIBULE, Protocol, Stage, System, build_system
 MAIN_JOB_NS = 0.05
 """Length of production that `nmdasim run` takes without further words, ns."""
 
-_PACKAGES = ("nmdasim", "openmm", "rdkit", "mdtraj", "numpy", "scipy", "gemmi", "propka")
+_PACKAGES = ("nmdasim", "openmm", "rdkit", "mdtraj", "numpy", "scipy", "numba", "gemmi", "propka")
 _NVIDIA = 'pip install "nmdasim[cuda12]" or "nmdasim[cuda13]" on a machine with an NVIDIA card'
 _HINTS = {
     "CUDA": _NVIDIA,
