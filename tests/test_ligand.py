@@ -11,6 +11,7 @@ from rdkit import Chem
 
 from nmdasim.errors import LigandError, RunStorageError
 from nmdasim.ligand import (
+    find_entry,
     library,
     ligand_svg,
     load_ligand,
@@ -49,14 +50,18 @@ class TestLibrary:
 
     def test_every_name_finds_it(self, entry):
         for name in (entry.name, *entry.synonyms):
-            assert load_ligand(f" {name.upper()} ").name == entry.name
+            assert find_entry(f" {name.upper()} ") == entry
 
     def test_its_structure_is_recognised(self, entry):
         assert load_ligand(entry.smiles).name == entry.name
 
     def test_coordinates_show_the_written_stereochemistry(self, entry):
+        # A cage shows centres that need not be written, hence no comparison of texts.
         for state in load_ligand(entry.name).states:
-            assert shown_smiles(state.mol) == state.smiles
+            shown = Chem.MolFromSmiles(shown_smiles(state.mol))
+            written = Chem.MolFromSmiles(state.smiles)
+            assert shown.GetNumAtoms() == written.GetNumAtoms()
+            assert shown.HasSubstructMatch(written, useChirality=True)
 
     def test_pka_states_its_source_and_mark(self, entry):
         assert math.isnan(entry.pka) or (entry.pka_source and entry.pka_mark)

@@ -19,10 +19,13 @@ from nmdasim.parameters import (
     interchange_system,
     load_parameters,
     read_parameters,
+    ships,
     write_parameters,
 )
 
-STATES = [state for entry in library() for state in load_ligand(entry.name).states]
+STATES = [
+    state for entry in library() for state in load_ligand(entry.name).states if ships(state)
+]
 every_state = pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
 
 AMBER = ("amber14-all.xml", "amber14/tip3p.xml")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nmdasim.errors import NmdasimError
 from nmdasim.ligand import library, load_ligand, state_of, write_ligand
-from nmdasim.parameters import load_parameters
+from nmdasim.parameters import load_parameters, ships
 from nmdasim.pose import place_ligand
 from nmdasim.receptor import load_receptor, receptor_file, receptor_names
 from nmdasim.rundir import EQUILIBRATION, read_json, read_segments, software_versions
@@ -193,6 +193,8 @@ def _structures() -> dict[str, str]:
 def _ligand(name: str) -> str:
     try:
         states = load_ligand(name).states
+        if not all(map(ships, states)):
+            return "loads, but its parameters do not ship: they are made when first needed"
         methods = {str(load_parameters(state).record["method_version"]) for state in states}
     except NmdasimError as error:
         return f"not usable: {error}"

@@ -121,6 +121,21 @@ def load_parameters(state: ChargeState) -> Parameters:
     return parameters
 
 
+def ships(state: ChargeState) -> bool:
+    """Say whether parameters of a charge state come with nmdasim.
+
+    Parameters
+    ----------
+    state : ChargeState
+
+    Returns
+    -------
+    ships : bool
+        If not, `load_parameters` needs its cache or the `parameters` extra.
+    """
+    return state.smiles in _shipped()
+
+
 def cache_file(state: ChargeState) -> Path:
     """Tell where generated parameters of a charge state are kept.
 

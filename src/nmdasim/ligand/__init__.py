@@ -10,6 +10,7 @@ import io
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from nmdasim.ligand.model import (
     LibraryEntry,
     Ligand,
 )
-from nmdasim.ligand.names import library, library_and_mixtures, nearest_names, plain_name
+from nmdasim.ligand.names import find_entry, library, library_and_mixtures, nearest_names, plain_name
 from nmdasim.ligand.reading import (
     SMILES_ATOM,
     check_usable,
@@ -56,6 +57,7 @@ __all__ = [
     "ChargeState",
     "LibraryEntry",
     "Ligand",
+    "find_entry",
     "library",
     "ligand_svg",
     "load_ligand",
@@ -261,18 +263,23 @@ def _read(given: str | Path) -> _Given:
         raise LigandError(f"no ligand was given: {_ALLOWED}")
     if isinstance(given, Path) or path.suffix.lower() in _FILE_SUFFIXES:
         return _Given(text=text, mol=read_molecule_file(path))
-    entries, mixtures = library_and_mixtures()
+    entry = find_entry(text)
+    if entry is not None:
+        return _Given(text=text, mol=parse_smiles(entry.smiles), entry=entry)
+    _, mixtures = library_and_mixtures()
     name = plain_name(text)
-    for entry in entries:
-        if name in map(plain_name, (entry.name, *entry.synonyms)):
-            return _Given(text=text, mol=parse_smiles(entry.smiles), entry=entry)
     if name in mixtures:
         raise LigandError(
-            f"{quoted(text)} is a mixture of stereoisomers: choose {' or '.join(mixtures[name])}"
+            f"{quoted(text)} is a mixture of stereoisomers: choose {_either(mixtures[name])}"
         )
     if not _SMILES_TEXT.fullmatch(text) and not set("=#@[]") & set(text):
         raise LigandError(_unknown_name(text, path))
     return _Given(text=text, mol=parse_smiles(text))
+
+
+def _either(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}"
 
 
 def _unknown_name(text: str, path: Path) -> str:
@@ -291,6 +298,9 @@ def _unknown_name(text: str, path: Path) -> str:
 
 def _prepare(given: _Given, *, ph: float, seed: int) -> Ligand:
     subject = "the ligand " + quoted(given.text)
+    ion = _library_ion(given.mol)
+    if ion is not None:
+        return _prepare_ion(ion, given.mol, ph=ph)
     check_usable(given.mol, subject)
     neutral = canonical(neutralised(without_hydrogens(given.mol)))
     check_stereo(neutral, subject)
@@ -316,6 +326,45 @@ def _prepare(given: _Given, *, ph: float, seed: int) -> Ligand:
         notes=(),
     )
     return _with_states(ligand, neutral, entry, seed=seed)
+
+
+def _library_ion(mol: Chem.Mol) -> LibraryEntry | None:
+    """Recognise an ion of the library, whatever it was called."""
+    if mol.GetNumAtoms() != 1:
+        return None
+    smiles = Chem.MolToSmiles(mol)
+    return next((e for e in library() if e.kind == "ion" and e.smiles == smiles), None)
+
+
+def _prepare_ion(entry: LibraryEntry, mol: Chem.Mol, *, ph: float) -> Ligand:
+    """Prepare one atom: its charge is fixed, and there is nothing to search or to titrate."""
+    mol = Chem.Mol(mol)
+    if not mol.GetNumConformers():
+        conformer = Chem.Conformer(1)
+        conformer.Set3D(True)
+        mol.AddConformer(conformer, assignId=True)
+    name_atoms(mol)
+    charge = Chem.GetFormalCharge(mol)
+    state = ChargeState(
+        name=f"{entry.name}{charge:+d}",
+        charge=charge,
+        smiles=entry.smiles,
+        population=1.0,
+        mol=mol,
+    )
+    return Ligand(
+        name=entry.name,
+        smiles=entry.smiles,
+        synonyms=entry.synonyms,
+        states=(state,),
+        ph=ph,
+        pka=math.nan,
+        pka_source="",
+        cip="",
+        formula=rdMolDescriptors.CalcMolFormula(mol),
+        inchikey=Chem.MolToInchiKey(mol),
+        notes=("an ion of fixed charge: protonation, stereo and conformers do not apply",),
+    )
 
 
 def _with_states(

@@ -58,9 +58,15 @@ class LibraryEntry:
     """One row of the shipped library."""
 
     name: str
-    """Name under which results are reported."""
+    """Name under which results are reported; also that of files and folders."""
+    title: str
+    """The name for people, with locants and signs, such as `(2R,6R)-6-hydroxynorketamine`."""
+    family: str
+    """`ketamine`, or `reference` for another blocker to compare with."""
+    kind: str
+    """`molecule`, or `ion`: one atom of fixed charge without protons, stereo or conformers."""
     smiles: str
-    """Isomeric SMILES of the uncharged form."""
+    """Isomeric SMILES of the uncharged form; of the ion itself."""
     cip: tuple[str, ...]
     """Expected CIP labels in the order of the atoms of `smiles`."""
     synonyms: tuple[str, ...]

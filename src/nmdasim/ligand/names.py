@@ -25,6 +25,29 @@ def library() -> tuple[LibraryEntry, ...]:
     return library_and_mixtures()[0]
 
 
+def find_entry(name: str) -> LibraryEntry | None:
+    """Look a name or synonym up in the library, whatever its case.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    entry : LibraryEntry or None
+
+    Examples
+    --------
+    >>> find_entry("arketamine").name
+    'R-ketamine'
+    """
+    plain = plain_name(name)
+    for entry in library():
+        if plain in map(plain_name, (entry.name, *entry.synonyms)):
+            return entry
+    return None
+
+
 @cache
 def library_and_mixtures() -> tuple[tuple[LibraryEntry, ...], dict[str, tuple[str, ...]]]:
     """Read the rows, and the components of each mixture by its folded names."""
@@ -33,6 +56,9 @@ def library_and_mixtures() -> tuple[tuple[LibraryEntry, ...], dict[str, tuple[st
     entries = tuple(
         LibraryEntry(
             name=row["name"],
+            title=row["title"],
+            family=row["family"],
+            kind=row.get("kind", "molecule"),
             smiles=row["smiles"],
             cip=tuple(row["cip"]),
             synonyms=tuple(row["synonyms"]),
