@@ -23,9 +23,7 @@ from nmdasim.parameters import (
     write_parameters,
 )
 
-STATES = [
-    state for entry in library() for state in load_ligand(entry.name).states if ships(state)
-]
+STATES = [state for entry in library() for state in load_ligand(entry.name).states if ships(state)]
 every_state = pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
 
 AMBER = ("amber14-all.xml", "amber14/tip3p.xml")

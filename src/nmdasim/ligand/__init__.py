@@ -38,7 +38,13 @@ from nmdasim.ligand.model import (
     LibraryEntry,
     Ligand,
 )
-from nmdasim.ligand.names import find_entry, library, library_and_mixtures, nearest_names, plain_name
+from nmdasim.ligand.names import (
+    find_entry,
+    library,
+    library_and_mixtures,
+    nearest_names,
+    plain_name,
+)
 from nmdasim.ligand.reading import (
     SMILES_ATOM,
     check_usable,
