@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
+from scipy.stats import poisson
 
 from nmdasim.errors import StatisticsError
 from nmdasim.statistics import (
@@ -14,6 +15,7 @@ from nmdasim.statistics import (
     combine_replicas,
     estimate_mean,
     estimate_occupancy,
+    poisson_interval,
     statistical_inefficiency,
     wilson_interval,
 )
@@ -170,6 +172,27 @@ def test_two_dimensional_series_is_refused():
 def test_impossible_blocks_are_refused(n_blocks):
     with pytest.raises(StatisticsError, match="blocks for 3 frames"):
         block_error([1.0, 2.0, 3.0], n_blocks=n_blocks)
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"), [(0, 0.0, 3.689), (1, 0.02532, 5.572), (10, 4.795, 18.39)]
+)
+def test_poisson_interval_is_that_of_the_tables(count, low, high):
+    assert poisson_interval(count) == pytest.approx((low, high), rel=5e-4)
+
+
+@given(count=st.integers(0, 5000), level=st.floats(0.5, 0.999))
+def test_ends_of_the_poisson_interval_leave_out_equal_tails(count, level):
+    low, high = poisson_interval(count, level=level)
+    tail = (1.0 - level) / 2.0
+    assert poisson.cdf(count, high) == pytest.approx(tail, rel=1e-6)
+    assert count == 0 or poisson.sf(count - 1, low) == pytest.approx(tail, rel=1e-6)
+
+
+@pytest.mark.parametrize(("count", "level"), [(-1, 0.95), (3, 1.0), (3, 0.0)])
+def test_poisson_interval_of_nonsense_is_refused(count, level):
+    with pytest.raises(StatisticsError, match="cannot be negative"):
+        poisson_interval(count, level=level)
 
 
 def test_wilson_interval_is_that_of_the_paper():

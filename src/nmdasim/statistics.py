@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaincinv
 
 from nmdasim.errors import StatisticsError
 
@@ -250,6 +251,53 @@ def wilson_interval(share: float, n_samples: float, *, z: float = 1.0) -> tuple[
     centre = (share + z**2 / (2.0 * n_samples)) / shrink
     half = z / shrink * math.sqrt(share * (1.0 - share) / n_samples + (z / (2.0 * n_samples)) ** 2)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def poisson_interval(count: int, *, level: float = 0.95) -> tuple[float, float]:
+    r"""Bound the mean of a Poisson distribution from one count of independent events.
+
+    Parameters
+    ----------
+    count : int
+        Events that were seen; 0 is allowed.
+    level : float
+        Probability that the interval covers the mean.
+
+    Returns
+    -------
+    low, high : float
+        Ends of the exact central interval; `low` is 0 for no event.
+
+    Raises
+    ------
+    StatisticsError
+        If the count is negative or the level is not between 0 and 1.
+
+    Notes
+    -----
+    The ends are quantiles of gamma distributions: with :math:`\alpha` = 1 - level they are
+    :math:`P^{-1}(n, \alpha / 2)` and :math:`P^{-1}(n + 1, 1 - \alpha / 2)`. Counting is discrete,
+    so the interval covers the mean at least as often as `level` says. Divided by the time of
+    observation it bounds a rate, and that time divided by it bounds a lifetime.
+
+    References
+    ----------
+    .. [1] F. Garwood, Biometrika 28, 437 (1936), doi:10.1093/biomet/28.3-4.437
+
+    Examples
+    --------
+    >>> low, high = poisson_interval(0)
+    >>> low, round(high, 2)
+    (0.0, 3.69)
+    """
+    if count < 0 or not 0.0 < level < 1.0:
+        raise StatisticsError(
+            f"got {count} events and a level of {level}; "
+            "the count cannot be negative and the level lies between 0 and 1"
+        )
+    tail = (1.0 - level) / 2.0
+    low = float(gammaincinv(count, tail)) if count else 0.0
+    return low, float(gammaincinv(count + 1, 1.0 - tail))
 
 
 def block_error(series: ArrayLike, *, n_blocks: int) -> float:
