@@ -146,8 +146,9 @@ def summarise(measured: Blockade | Mapping[str, ArrayLike]) -> list[Estimate]:
     Returns
     -------
     estimates : list of Estimate
-        In the order of `measured`. Frames in which an observable is not defined are left out
-        and counted in the note; an error that cannot be told is nan and the note says why.
+        In the order of `measured`. A start that has not settled is left out where the rest is
+        enough data. Frames in which an observable is not defined are left out and counted in the
+        note; an error that cannot be told is nan and the note says why.
     """
     columns = measured.to_columns() if isinstance(measured, Blockade) else measured
     return [_estimate(name, series) for name, series in columns.items() if name not in _INDEX]
@@ -157,7 +158,9 @@ def _estimate(column: str, series: ArrayLike) -> Estimate:
     values = np.asarray(series, dtype=np.float64)
     ending = next(ending for ending in _UNITS if column.endswith(ending))
     defined = np.isfinite(values)
-    estimate = estimate_mean(values[defined], name=column.removesuffix(ending), unit=_UNITS[ending])
+    estimate = estimate_mean(
+        values[defined], name=column.removesuffix(ending), unit=_UNITS[ending], equilibrate=True
+    )
     missing = int((~defined).sum())
     if not missing:
         return estimate
@@ -242,7 +245,7 @@ def _mean_profile(
 
 def _estimates_table(estimates: tuple[Estimate, ...]) -> dict[str, list[object]]:
     rows = [asdict(estimate) for estimate in estimates]
-    names = ("name", "unit", "mean", "error", "n_frames", "n_effective", "note")
+    names = ("name", "unit", "mean", "error", "n_frames", "n_effective", "n_discarded", "note")
     return {name: [row[name] for row in rows] for name in names}
 
 

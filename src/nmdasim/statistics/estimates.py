@@ -1,9 +1,4 @@
-"""Means of correlated series with errors that may be believed, or a plain "not enough data".
-
-Frames of a trajectory are not independent: neighbouring ones resemble each other. The error of a
-mean therefore follows from the number of *effective* (independent) samples, which the series'
-own autocorrelation tells. Below `MIN_EFFECTIVE` of them no error is given.
-"""
+"""Estimates: a mean, its error, and how much data it rests on."""
 
 import math
 from collections.abc import Sequence
@@ -11,17 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaincinv
+from scipy.special import gammaincinv, stdtrit
 
 from nmdasim.errors import StatisticsError
+from nmdasim.statistics.series import checked, detect_equilibration, statistical_inefficiency
 
 #: Fewer effective samples than this give no error: at ten, an error is itself uncertain by
 #: 1 / sqrt(2 (n - 1)), about 24 %.
 MIN_EFFECTIVE = 10.0
-
-# Lags that are summed even when the correlation has crossed zero, because a rapidly oscillating
-# series is negative at lag one (the choice of Chodera et al. 2007).
-_MIN_LAGS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,56 +34,13 @@ class Estimate:
     """Independent samples that the frames are worth; nan when that cannot be told."""
     note: str = ""
     """Why the error is missing, or what to know about it; empty when there is nothing to say."""
+    n_discarded: int = 0
+    """Frames at the start that were left out because the series had not settled."""
 
 
-def statistical_inefficiency(series: ArrayLike) -> float:
-    r"""Count how many frames make one independent sample.
-
-    Parameters
-    ----------
-    series : array_like of float, shape (n_frames,)
-        An observable in every frame, equally spaced in time.
-
-    Returns
-    -------
-    inefficiency : float
-        g, at least 1; nan for a series that never changes or has fewer than two frames,
-        because neither tells anything about its correlation.
-
-    Raises
-    ------
-    StatisticsError
-        If the series is not one-dimensional or holds nan or infinity.
-
-    Notes
-    -----
-    .. math:: g = 1 + 2 \sum_{t=1}^{t_0} \left(1 - \frac{t}{N}\right) C(t)
-
-    with the normalised autocorrelation C(t) of the fluctuations, summed over the initial
-    positive sequence: up to the first lag beyond three where C is not positive [1]_. A series
-    that is not much longer than its correlation time hides that time: g is then too small.
-
-    References
-    ----------
-    .. [1] J. D. Chodera et al., J. Chem. Theory Comput. 3, 26 (2007), doi:10.1021/ct0502864
-
-    Examples
-    --------
-    >>> statistical_inefficiency([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
-    1.0
-    """
-    values = _checked(series)
-    if len(values) < 2 or np.ptp(values) == 0.0:
-        return math.nan
-    correlation = _autocorrelation(values)
-    lags = np.arange(1, len(values))
-    stop = np.flatnonzero((correlation[1:] <= 0.0) & (lags > _MIN_LAGS))
-    last = int(stop[0]) if len(stop) else len(lags)
-    weights = 1.0 - lags[:last] / len(values)
-    return max(1.0, float(1.0 + 2.0 * np.sum(weights * correlation[1 : last + 1])))
-
-
-def estimate_mean(series: ArrayLike, *, name: str, unit: str) -> Estimate:
+def estimate_mean(
+    series: ArrayLike, *, name: str, unit: str, equilibrate: bool = False
+) -> Estimate:
     r"""Average a scalar series and give the standard error of the mean.
 
     Parameters
@@ -100,6 +49,9 @@ def estimate_mean(series: ArrayLike, *, name: str, unit: str) -> Estimate:
         An observable in every frame, equally spaced in time.
     name, unit : str
         What the series is, for the reader.
+    equilibrate : bool
+        Leave out the start that `detect_equilibration` finds. Where the rest is not enough data
+        either, nothing is left out: the mean then describes the frames there are.
 
     Returns
     -------
@@ -116,15 +68,20 @@ def estimate_mean(series: ArrayLike, *, name: str, unit: str) -> Estimate:
     -----
     :math:`\sigma_{\bar x}^2 = \frac{1}{N} \sum (x - \bar x)^2 / (n_\mathrm{eff} - 1)` with
     :math:`n_\mathrm{eff} = N / g`: the variance of the sample is corrected for the mean that was
-    taken from the same correlated data. Drift (a system that still relaxes) is not removed.
+    taken from the same correlated data. Drift beyond the start is not removed: it shows as a long
+    correlation, and so as a large error or none.
 
     Examples
     --------
     >>> estimate_mean([0.1, 0.2], name="depth", unit="nm").note
     'not enough data: 2 effective samples in 2 frames, 10 are needed for an error'
     """
-    values = _checked(series)
-    n_effective = _n_effective(values)
+    values = checked(series)
+    first = detect_equilibration(values) if equilibrate else 0
+    n_effective = _n_effective(values[first:])
+    if first and n_effective < MIN_EFFECTIVE:
+        first, n_effective = 0, _n_effective(values)
+    values = values[first:]
     mean = float(values.mean()) if len(values) else math.nan
     note = _shortage(n_effective, n_frames=len(values))
     error = math.nan
@@ -138,7 +95,60 @@ def estimate_mean(series: ArrayLike, *, name: str, unit: str) -> Estimate:
         n_frames=len(values),
         n_effective=n_effective,
         note=note,
+        n_discarded=first,
     )
+
+
+def confidence_interval(estimate: Estimate, *, level: float = 0.95) -> tuple[float, float]:
+    """Bound the mean by Student's t with the effective samples.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    level : float
+        Share of such intervals that hold the true mean, between 0 and 1.
+
+    Returns
+    -------
+    low, high : float
+        In the unit of the estimate; nan when there is not enough data for an error.
+
+    Raises
+    ------
+    StatisticsError
+        If the level is not between 0 and 1.
+
+    References
+    ----------
+    .. [1] Student, Biometrika 6, 1 (1908), doi:10.1093/biomet/6.1.1
+    """
+    half = estimate.error * t_quantile(level, estimate.n_effective - 1.0)
+    return estimate.mean - half, estimate.mean + half
+
+
+def t_quantile(level: float, freedom: float) -> float:
+    """Give the half-width of a central interval in standard errors.
+
+    Parameters
+    ----------
+    level : float
+        Share that the interval holds, between 0 and 1.
+    freedom : float
+        Degrees of freedom; need not be whole.
+
+    Returns
+    -------
+    quantile : float
+        nan without a degree of freedom.
+
+    Raises
+    ------
+    StatisticsError
+        If the level is not between 0 and 1.
+    """
+    if not 0.0 < level < 1.0:
+        raise StatisticsError(f"got a confidence level of {level}; it lies between 0 and 1")
+    return float(stdtrit(freedom, 0.5 + level / 2.0)) if freedom > 0.0 else math.nan
 
 
 def estimate_occupancy(
@@ -188,7 +198,7 @@ def estimate_occupancy(
     >>> always.mean, round(always.error, 3), always.note
     (1.0, 0.05, 'no change was seen: the error is a bound from 19 effective samples')
     """
-    values = _checked(occupied)
+    values = checked(occupied)
     if not np.isin(values, (0.0, 1.0)).all():
         raise StatisticsError(
             "an occupancy needs a series of True and False (or 1 and 0), got other values: "
@@ -300,44 +310,6 @@ def poisson_interval(count: int, *, level: float = 0.95) -> tuple[float, float]:
     return low, float(gammaincinv(count + 1, 1.0 - tail))
 
 
-def block_error(series: ArrayLike, *, n_blocks: int) -> float:
-    """Take the standard error of the mean from the scatter of block averages.
-
-    An independent check of `estimate_mean`: it needs no autocorrelation, only blocks that are
-    long against the correlation time.
-
-    Parameters
-    ----------
-    series : array_like of float, shape (n_frames,)
-        An observable in every frame, equally spaced in time.
-    n_blocks : int
-        Equal blocks to cut; frames that do not fill the last block are left out at the start.
-
-    Returns
-    -------
-    error : float
-        Standard error of the mean, in the unit of the series.
-
-    Raises
-    ------
-    StatisticsError
-        If there are fewer than two blocks or fewer frames than blocks.
-
-    References
-    ----------
-    .. [1] H. Flyvbjerg, H. G. Petersen, J. Chem. Phys. 91, 461 (1989), doi:10.1063/1.457480
-    """
-    values = _checked(series)
-    if not 2 <= n_blocks <= len(values):
-        raise StatisticsError(
-            f"got {n_blocks} blocks for {len(values)} frames; "
-            "need at least two blocks and at least one frame in each"
-        )
-    length = len(values) // n_blocks
-    blocks = values[len(values) - n_blocks * length :].reshape(n_blocks, length).mean(axis=1)
-    return float(blocks.std(ddof=1) / math.sqrt(n_blocks))
-
-
 def combine_replicas(estimates: Sequence[Estimate]) -> Estimate:
     """Combine the estimates of one observable from independent replicas.
 
@@ -391,6 +363,7 @@ def combine_replicas(estimates: Sequence[Estimate]) -> Estimate:
         n_frames=sum(estimate.n_frames for estimate in estimates),
         n_effective=n_effective,
         note=note,
+        n_discarded=sum(estimate.n_discarded for estimate in estimates),
     )
 
 
@@ -402,35 +375,6 @@ def _check_same(estimates: Sequence[Estimate]) -> None:
             f"got {len(estimates)} estimates of {len(kinds)} observables; "
             "need at least one replica, all of the same observable and each with frames"
         )
-
-
-def _checked(series: ArrayLike) -> NDArray[np.float64]:
-    """Turn a series into floats, refusing what cannot be averaged."""
-    values = np.asarray(series, dtype=np.float64)
-    if values.ndim != 1:
-        raise StatisticsError(
-            f"got an array of shape {values.shape}; need one value per frame: "
-            "pass a single observable"
-        )
-    bad = int(np.count_nonzero(~np.isfinite(values)))
-    if bad:
-        raise StatisticsError(
-            f"{bad} of {len(values)} values are nan or infinite; only finite numbers can be "
-            "averaged: leave out the frames in which the observable is not defined"
-        )
-    return values
-
-
-def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Normalised autocorrelation at every lag, shape (n_frames,); one at lag zero."""
-    n = len(values)
-    # Scaled first, so that neither tiny nor huge units lose the variance.
-    shifted = values - values.mean()
-    fluctuation = shifted / np.abs(shifted).max()
-    spectrum = np.abs(np.fft.rfft(fluctuation, n=2 * n)) ** 2
-    sums = np.fft.irfft(spectrum, n=2 * n)[:n]
-    correlation = sums / np.arange(n, 0, -1)
-    return correlation / correlation[0]
 
 
 def _n_effective(values: NDArray[np.float64], *, inefficiency: float = math.nan) -> float:

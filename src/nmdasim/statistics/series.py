@@ -1,0 +1,310 @@
+"""What one series tells about its own sampling: correlation, equilibration, blocks, resampling."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nmdasim.errors import StatisticsError
+
+# Lags that are summed even when the correlation has crossed zero, because a rapidly oscillating
+# series is negative at lag one (the choice of Chodera et al. 2007).
+_MIN_LAGS = 3
+# Long series are averaged down to about this many values before the start is searched.
+_MAX_VALUES = 2000
+_N_STARTS = 26
+# The start is cut only when the rest is worth this much more than the whole: the largest of many
+# noisy numbers is always somewhat larger than the first.
+_LEAST_GAIN = 1.5
+
+
+def checked(series: ArrayLike) -> NDArray[np.float64]:
+    """Turn a series into floats, refusing what cannot be averaged.
+
+    Parameters
+    ----------
+    series : array_like of float, shape (n_frames,)
+
+    Returns
+    -------
+    values : ndarray of float64, shape (n_frames,)
+
+    Raises
+    ------
+    StatisticsError
+        If the series is not one-dimensional or holds nan or infinity.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    if values.ndim != 1:
+        raise StatisticsError(
+            f"got an array of shape {values.shape}; need one value per frame: "
+            "pass a single observable"
+        )
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise StatisticsError(
+            f"{bad} of {len(values)} values are nan or infinite; only finite numbers can be "
+            "averaged: leave out the frames in which the observable is not defined"
+        )
+    return values
+
+
+def statistical_inefficiency(series: ArrayLike) -> float:
+    r"""Count how many frames make one independent sample.
+
+    Parameters
+    ----------
+    series : array_like of float, shape (n_frames,)
+        An observable in every frame, equally spaced in time.
+
+    Returns
+    -------
+    inefficiency : float
+        g, at least 1; nan for a series that never changes or has fewer than two frames,
+        because neither tells anything about its correlation.
+
+    Raises
+    ------
+    StatisticsError
+        If the series is not one-dimensional or holds nan or infinity.
+
+    Notes
+    -----
+    .. math:: g = 1 + 2 \sum_{t=1}^{t_0} \left(1 - \frac{t}{N}\right) C(t)
+
+    with the normalised autocorrelation C(t) of the fluctuations, summed over the initial
+    positive sequence: up to the first lag beyond three where C is not positive [1]_. A series
+    that is not much longer than its correlation time hides that time: g is then too small.
+
+    References
+    ----------
+    .. [1] J. D. Chodera et al., J. Chem. Theory Comput. 3, 26 (2007), doi:10.1021/ct0502864
+
+    Examples
+    --------
+    >>> statistical_inefficiency([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
+    1.0
+    """
+    values = checked(series)
+    if len(values) < 2 or np.ptp(values) == 0.0:
+        return math.nan
+    correlation = _autocorrelation(values)
+    lags = np.arange(1, len(values))
+    stop = np.flatnonzero((correlation[1:] <= 0.0) & (lags > _MIN_LAGS))
+    last = int(stop[0]) if len(stop) else len(lags)
+    weights = 1.0 - lags[:last] / len(values)
+    return max(1.0, float(1.0 + 2.0 * np.sum(weights * correlation[1 : last + 1])))
+
+
+def correlation_time(series: ArrayLike, *, interval: float) -> float:
+    r"""Measure the integrated autocorrelation time of a series.
+
+    Parameters
+    ----------
+    series : array_like of float, shape (n_frames,)
+        An observable in every frame.
+    interval : float, ps
+        Time between two frames.
+
+    Returns
+    -------
+    time : float, ps
+        :math:`\tau = (g - 1) \Delta t / 2`, zero for frames that are independent; nan where
+        `statistical_inefficiency` is.
+
+    Raises
+    ------
+    StatisticsError
+        If the series is not one-dimensional or holds nan or infinity, or the interval is not
+        positive.
+    """
+    if not interval > 0.0:
+        raise StatisticsError(f"got {interval} ps between frames; it must be more than zero")
+    return (statistical_inefficiency(series) - 1.0) * interval / 2.0
+
+
+def detect_equilibration(series: ArrayLike) -> int:
+    r"""Find where the part of a series begins that may be averaged.
+
+    Parameters
+    ----------
+    series : array_like of float, shape (n_frames,)
+        An observable in every frame, equally spaced in time.
+
+    Returns
+    -------
+    first : int
+        First frame of the equilibrated part; 0 when leaving out a start gains nothing.
+
+    Raises
+    ------
+    StatisticsError
+        If the series is not one-dimensional or holds nan or infinity.
+
+    Notes
+    -----
+    The start is chosen so that what follows holds the most independent samples,
+    :math:`\max_{t_0} (N - t_0) / g(t_0)` [1]_: a drift at the start makes the rest look
+    strongly correlated. Here it is searched at twenty-six places in the first half only,
+    because a series that settles later is not known to have settled. A cut must raise the
+    number of independent samples by half, so that a stationary series is left whole.
+    Series of more than 2000 frames are averaged in blocks first, and cut between blocks.
+
+    References
+    ----------
+    .. [1] J. D. Chodera, J. Chem. Theory Comput. 12, 1799 (2016), doi:10.1021/acs.jctc.5b00784
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=200)
+    >>> detect_equilibration(noise), detect_equilibration([9.0] * 20 + list(noise)) >= 20
+    (0, True)
+    """
+    values = checked(series)
+    size = max(1, len(values) // _MAX_VALUES)
+    coarse = values[: len(values) // size * size].reshape(-1, size).mean(axis=1)
+    if len(coarse) < 4 or np.ptp(coarse) == 0.0:
+        return 0
+    starts = np.unique(np.linspace(0, len(coarse) // 2, _N_STARTS).astype(int))
+    worth = [_worth(coarse[start:]) for start in starts]
+    best = int(np.argmax(worth))
+    return int(starts[best]) * size if worth[best] >= _LEAST_GAIN * worth[0] else 0
+
+
+def block_error(series: ArrayLike, *, n_blocks: int) -> float:
+    """Take the standard error of the mean from the scatter of block averages.
+
+    An independent check of `estimate_mean`: it needs no autocorrelation, only blocks that are
+    long against the correlation time.
+
+    Parameters
+    ----------
+    series : array_like of float, shape (n_frames,)
+        An observable in every frame, equally spaced in time.
+    n_blocks : int
+        Equal blocks to cut; frames that do not fill the last block are left out at the start.
+
+    Returns
+    -------
+    error : float
+        Standard error of the mean, in the unit of the series.
+
+    Raises
+    ------
+    StatisticsError
+        If there are fewer than two blocks or fewer frames than blocks.
+
+    References
+    ----------
+    .. [1] H. Flyvbjerg, H. G. Petersen, J. Chem. Phys. 91, 461 (1989), doi:10.1063/1.457480
+    """
+    values = checked(series)
+    if not 2 <= n_blocks <= len(values):
+        raise StatisticsError(
+            f"got {n_blocks} blocks for {len(values)} frames; "
+            "need at least two blocks and at least one frame in each"
+        )
+    length = len(values) // n_blocks
+    blocks = values[len(values) - n_blocks * length :].reshape(n_blocks, length).mean(axis=1)
+    return float(blocks.std(ddof=1) / math.sqrt(n_blocks))
+
+
+def bootstrap_means(
+    replicas: Sequence[ArrayLike],
+    *,
+    n_resamples: int = 1000,
+    block: int | None = None,
+    seed: int = 1,
+) -> NDArray[np.float64]:
+    r"""Resample the mean over replicas: first the replicas, then blocks of time within each.
+
+    The spread of the result is the error of the mean, and its percentiles bound it. It needs no
+    formula for the error, so that it checks `estimate_mean` (one replica) and `combine_replicas`
+    (several) by another way.
+
+    Parameters
+    ----------
+    replicas : sequence of array_like of float, shape (n_frames,)
+        One series for each replica; each counts alike.
+    n_resamples : int
+        Means to draw.
+    block : int, optional
+        Frames in a block; the larger of twice the series' own statistical inefficiency and the
+        cube root of its length when left out.
+    seed : int
+        Of the random numbers.
+
+    Returns
+    -------
+    means : ndarray of float64, shape (n_resamples,)
+
+    Raises
+    ------
+    StatisticsError
+        If a series is empty, not one-dimensional or holds nan or infinity, or a count is less
+        than one.
+
+    Notes
+    -----
+    Within a replica overlapping blocks are drawn (moving-block bootstrap [1]_), and the result is
+    scaled by :math:`\sqrt{N / (N - b)}` for the blocks' loss of variance. Deviations of the R
+    replicas from their mean are scaled by :math:`\sqrt{R / (R - 1)}`, without which few replicas
+    would look too much alike. With less than about ten replicas percentiles are still too narrow:
+    a t interval (`compare_estimates`) is not.
+
+    References
+    ----------
+    .. [1] H. R. Künsch, Ann. Stat. 17, 1217 (1989), doi:10.1214/aos/1176347265
+    """
+    series = [checked(replica) for replica in replicas]
+    if not series or not all(map(len, series)) or n_resamples < 1 or (block or 1) < 1:
+        raise StatisticsError(
+            f"got {len(series)} replicas, {n_resamples} resamples and blocks of {block}; need at "
+            "least one of each and frames in every replica"
+        )
+    random = np.random.default_rng(seed)
+    means = np.array([values.mean() for values in series])
+    within = np.stack([_resampled(values, n_resamples, block, random) for values in series])
+    count = len(series)
+    if count == 1:
+        return means[0] + within[0]
+    between = (means - means.mean()) * math.sqrt(count / (count - 1.0))
+    drawn = random.integers(count, size=(count, n_resamples))
+    moved = between[drawn] + within[drawn, np.arange(n_resamples)]
+    return means.mean() + moved.mean(axis=0)
+
+
+def _resampled(
+    values: NDArray[np.float64], n_resamples: int, block: int | None, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Deviations of resampled means from the mean, shape (n_resamples,)."""
+    n = len(values)
+    if n < 2 or np.ptp(values) == 0.0:
+        return np.zeros(n_resamples)
+    length = block or math.ceil(max(2.0 * statistical_inefficiency(values), n ** (1.0 / 3.0)))
+    length = min(length, n // 2)
+    sums = np.concatenate([[0.0], np.cumsum(values - values.mean())])
+    blocks = (sums[length:] - sums[:-length]) / length
+    drawn = random.integers(len(blocks), size=(n_resamples, -(-n // length)))
+    deviation = (blocks - blocks.mean())[drawn].mean(axis=1)
+    return deviation * math.sqrt(n / (n - length))
+
+
+def _worth(values: NDArray[np.float64]) -> float:
+    inefficiency = statistical_inefficiency(values)
+    return 0.0 if math.isnan(inefficiency) else len(values) / inefficiency
+
+
+def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normalised autocorrelation at every lag, shape (n_frames,); one at lag zero."""
+    n = len(values)
+    # Scaled first, so that neither tiny nor huge units lose the variance.
+    shifted = values - values.mean()
+    fluctuation = shifted / np.abs(shifted).max()
+    # A power of two is fast whatever the length, and zeros change no sum.
+    size = 1 << (2 * n - 1).bit_length()
+    spectrum = np.abs(np.fft.rfft(fluctuation, n=size)) ** 2
+    sums = np.fft.irfft(spectrum, n=size)[:n]
+    correlation = sums / np.arange(n, 0, -1)
+    return correlation / correlation[0]
