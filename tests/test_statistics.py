@@ -503,7 +503,9 @@ def holes(series, seed):
     seed=st.integers(0, 999),
 )
 def test_running_means_of_a_short_series_are_exact(n_frames, chunk, phi, seed):
-    series = holes(np.stack([ar1(phi, n_frames, seed), 7.0 + ar1(0.0, n_frames, seed + 1)], 1), seed)
+    series = holes(
+        np.stack([ar1(phi, n_frames, seed), 7.0 + ar1(0.0, n_frames, seed + 1)], 1), seed
+    )
     found = added(series, chunk=chunk).estimate()
     for column in range(2):
         values = series[:, column]

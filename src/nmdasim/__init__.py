@@ -18,10 +18,15 @@ _HOMES = {
     "pore": ["PoreFrame", "PoreProfile"],
     "channel_block": ["Blockade", "blockade", "pore_frame", "pore_profile"],
     "contacts": ["Interactions", "interactions"],
-    "statistics": ["Estimate"],
+    "statistics": [
+        "Answer", "ColumnMeans", "Difference", "Estimate", "RunningMeans", "block_error",
+        "bootstrap_means", "combine_replicas", "compare_estimates", "compare_shares",
+        "confidence_interval", "correlation_time", "detect_equilibration", "estimate_mean",
+        "estimate_occupancy", "poisson_interval", "statistical_inefficiency",
+    ],
     "analysis": ["analyse_run", "summarise"],
     "report": ["write_report"],
-}
+}  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
