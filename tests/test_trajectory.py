@@ -107,6 +107,30 @@ def test_water_can_be_read_too(run):
     np.testing.assert_allclose(distances, 0.08, atol=3e-3)
 
 
+def test_water_and_ions_come_at_the_image_nearest_to_the_pore(run):
+    """Of all lattice translates the one that is given must be the nearest to the pore's middle."""
+    assert run.ion_names == ("Na",)
+    np.testing.assert_array_equal(run.ion_charges, [1.0])
+    rings = pore_atoms(run.topology).rings
+    middle = 0.5 * sum(run.start[rings[r]].mean(axis=0) for r in ("asparagine", "threonine"))
+    cells = np.stack(np.meshgrid(*[range(-2, 3)] * 3), axis=-1).reshape(-1, 3) @ BOX
+    want = []
+    for place in run.start[np.concatenate([run.water, run.ions])]:
+        images = place + cells
+        want.append(images[((images - middle) ** 2).sum(axis=1).argmin()])
+    for chunk in read_frames(run):
+        got = np.concatenate([chunk.water, chunk.ions], axis=1)
+        assert got.dtype == np.float32
+        assert len(chunk.time_ps) == len(got) == chunk.trajectory.n_frames
+        # The box is turned with each frame; a point half-way between images may be either.
+        np.testing.assert_allclose(
+            np.linalg.norm(got - middle, axis=-1),
+            np.linalg.norm(np.array(want) - middle, axis=-1)[None].repeat(len(got), 0),
+            atol=3e-3,
+        )
+        np.testing.assert_allclose(got, np.array(want)[None].repeat(len(got), 0), atol=3e-3)
+
+
 def test_series_join_the_manifests(run):
     np.testing.assert_array_equal(run.series("potential_kj_mol"), -1e5 + np.arange(N_FRAMES))
 

@@ -4,7 +4,14 @@ Plain geometry of points and spheres, used by both halves of nmdasim. Lengths ar
 Levels and profiles are meant in the pore frame, whose z axis runs along the pore.
 """
 
-from nmdasim.pore.frame import PoreFrame, fit_pore_frame, from_pore, superpose, to_pore
+from nmdasim.pore.frame import (
+    PoreFrame,
+    best_rotation,
+    fit_pore_frame,
+    from_pore,
+    superpose,
+    to_pore,
+)
 from nmdasim.pore.profile import (
     DEFAULT_LEVELS_NM,
     REACH_NM,
@@ -25,6 +32,7 @@ __all__ = [
     "REACH_PAST_NM",
     "PoreFrame",
     "PoreProfile",
+    "best_rotation",
     "clearance",
     "cross_section",
     "fit_pore_frame",

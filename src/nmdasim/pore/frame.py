@@ -131,13 +131,37 @@ def superpose(
         )
     target = fixed[fit].mean(axis=0)
     centroid = moving[:, fit].mean(axis=1, keepdims=True)
-    covariance = np.swapaxes(moving[:, fit] - centroid, 1, 2) @ (fixed[fit] - target)
-    left, _, right = np.linalg.svd(covariance)
-    handed = np.ones((len(moving), 3))
+    rotation, rmsd = best_rotation(moving[:, fit] - centroid, fixed[fit] - target)
+    return (moving - centroid) @ rotation + target, rmsd
+
+
+def best_rotation(
+    moving: ArrayLike, fixed: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Find the rotation of each frame that brings its points nearest to fixed ones.
+
+    Parameters
+    ----------
+    moving : array_like of float, shape (n_frames, n_points, 3), nm
+        About their centroid.
+    fixed : array_like of float, shape (n_points, 3), nm
+        About their centroid.
+
+    Returns
+    -------
+    rotation : ndarray of float64, shape (n_frames, 3, 3)
+        To be multiplied from the right: `moving @ rotation`.
+    rmsd : ndarray of float64, shape (n_frames,), nm
+        What remains.
+    """
+    points = np.asarray(moving, dtype=np.float64)
+    goal = np.asarray(fixed, dtype=np.float64)
+    left, _, right = np.linalg.svd(np.swapaxes(points, 1, 2) @ goal)
+    handed = np.ones((len(points), 3))
     handed[:, 2] = np.sign(np.linalg.det(left @ right))
-    fitted = (moving - centroid) @ (left * handed[:, None] @ right) + target
-    shift = fitted[:, fit] - fixed[fit]
-    return fitted, np.sqrt((shift**2).sum(axis=-1).mean(axis=-1))
+    rotation = left * handed[:, None] @ right
+    shift = points @ rotation - goal
+    return rotation, np.sqrt((shift**2).sum(axis=-1).mean(axis=-1))
 
 
 def _unit(vector: NDArray[np.float64], problem: str) -> NDArray[np.float64]:

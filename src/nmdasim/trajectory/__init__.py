@@ -1,0 +1,31 @@
+"""Run folders and trajectories as imaged frames in the pore frame, streamed in chunks.
+
+A run's trajectory is the list of its committed segments. They are joined only while they are
+read: every frame comes exactly once, and memory does not grow with length.
+"""
+
+from nmdasim.trajectory.frames import read_frames
+from nmdasim.trajectory.imaging import molecules_of, nearest_images
+from nmdasim.trajectory.landmarks import FIT_SEGMENTS, in_pore_frame, pore_atoms, pore_frame
+from nmdasim.trajectory.model import CAPS, LIGAND_NAME, Chunk, PoreAtoms, Run, RunResidue
+from nmdasim.trajectory.names import ION_NAMES, WATER_NAMES
+from nmdasim.trajectory.runs import open_run
+
+__all__ = [
+    "CAPS",
+    "FIT_SEGMENTS",
+    "ION_NAMES",
+    "LIGAND_NAME",
+    "WATER_NAMES",
+    "Chunk",
+    "PoreAtoms",
+    "Run",
+    "RunResidue",
+    "in_pore_frame",
+    "molecules_of",
+    "nearest_images",
+    "open_run",
+    "pore_atoms",
+    "pore_frame",
+    "read_frames",
+]
