@@ -7,7 +7,7 @@ import pytest
 from channel_run import write_run
 
 from nmdasim.analysis import analyse_run, summarise
-from nmdasim.errors import TrajectoryError
+from nmdasim.errors import TrajectoryDamageError, TrajectoryError
 from nmdasim.report.record import REQUIRED_COLUMNS
 from nmdasim.structures import structures_folder
 from nmdasim.trajectory import open_run
@@ -149,6 +149,14 @@ def test_second_analysis_replaces_the_first(copy):
     assert sorted(path.name for path in (copy / "analysis").iterdir()) == before
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+def test_number_of_cores_does_not_change_a_result(made, copy, cores):
+    again = analyse_run(copy, cores=cores)
+    for name, table in made[1].tables.items():
+        # By text, because nan is not equal to itself.
+        assert repr(again.tables[name].to_pydict()) == repr(table.to_pydict())
+
+
 def test_run_without_frames_is_refused(copy):
     for path in (copy / "segments").glob("*.json"):
         path.unlink()
@@ -160,6 +168,6 @@ def test_damaged_segment_leaves_the_old_tables(copy):
     before = (copy / "analysis" / "frames.parquet").read_bytes()
     path = copy / "segments" / "00001.xtc"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(TrajectoryError, match="truncated"):
+    with pytest.raises(TrajectoryDamageError, match="truncated"):
         analyse_run(open_run(copy))
     assert (copy / "analysis" / "frames.parquet").read_bytes() == before

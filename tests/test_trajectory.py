@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from nmdasim.errors import RunFolderError, SelectionError, TrajectoryError
+from nmdasim.errors import RunFolderError, SelectionError, TrajectoryDamageError, TrajectoryError
 from nmdasim.structures import structures_folder
 from nmdasim.trajectory import (
     in_pore_frame,
@@ -132,7 +132,7 @@ def test_water_and_ions_come_at_the_image_nearest_to_the_pore(run):
 
 
 def test_series_join_the_manifests(run):
-    np.testing.assert_array_equal(run.series("potential_kj_mol"), -1e5 + np.arange(N_FRAMES))
+    np.testing.assert_array_equal(run.records["potential_kj_mol"], -1e5 + np.arange(N_FRAMES))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
@@ -140,14 +140,14 @@ def test_truncated_segment_is_refused(copy, share):
     path = copy / "segments" / "00001.xtc"
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(TrajectoryError, match=r"00001.xtc is truncated or damaged"):
+    with pytest.raises(TrajectoryDamageError, match=r"00001.xtc is truncated or damaged"):
         list(read_frames(open_run(copy)))
 
 
 def test_scrambled_segment_is_refused(copy):
     path = copy / "segments" / "00000.xtc"
     path.write_bytes(b"no trajectory at all" * 100)
-    with pytest.raises(TrajectoryError, match="0 of 8 frames"):
+    with pytest.raises(TrajectoryDamageError, match="0 of 8 frames"):
         list(read_frames(open_run(copy)))
 
 

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from nmdasim.channel_block import (
 )
 from nmdasim.contacts import (
     Interactions,
+    InteractionSites,
     contacts_by_frame_table,
     contacts_table,
     find_interactions,
@@ -28,7 +30,7 @@ from nmdasim.contacts import (
     merge_interactions,
     ring_contacts_table,
 )
-from nmdasim.errors import Check, TrajectoryError
+from nmdasim.errors import Check, TrajectoryDamageError, TrajectoryError
 from nmdasim.rundir import (
     ANALYSIS,
     EQUILIBRATION,
@@ -37,8 +39,8 @@ from nmdasim.rundir import (
     storage_error,
     write_atomic,
 )
-from nmdasim.statistics import Estimate, estimate_mean
-from nmdasim.trajectory import Run, open_run, pore_atoms, read_frames
+from nmdasim.statistics import ColumnMeans, Estimate, RunningMeans, estimate_mean
+from nmdasim.trajectory import Chunk, Run, map_frames, open_run, pore_atoms
 
 CHECKS = "checks.json"
 TEMPERATURE_LIMIT_K = 5.0
@@ -55,6 +57,8 @@ VESTIBULE_LIMIT = 0.9
 _UNITS = {"_nm": "nm", "_deg": "deg", "_kj_mol": "kJ/mol", "_k": "K", "": ""}
 # These number the frames; they are no observables.
 _INDEX = ("frame", "time_ps")
+# Recorded by the simulation beside the frames, where it was nmdasim that ran it.
+_RECORDED = ("potential_kj_mol", "temperature_k")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,22 +76,52 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Sites:
+    """What is looked at in every frame, picked once; atoms are those of the solute."""
+
+    blockade: BlockadeSites
+    contacts: InteractionSites
+    start: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Part:
+    """What was measured in one chunk."""
+
+    first_frame: int
+    time_ps: NDArray[np.float64]
+    fit_rmsd: NDArray[np.float64]
+    blockade: Blockade
+    contacts: Interactions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Measured:
+    """What was measured in all frames; profiles only as their means."""
+
     start: Blockade
+    time_ps: NDArray[np.float64]
+    fit_rmsd: NDArray[np.float64]
     frames: Blockade
     contacts: Interactions
-    fit_rmsd: NDArray[np.float64]
+    radius_open: ColumnMeans
+    radius_ligand: ColumnMeans
 
 
 def analyse_run(
-    run: Run | str | Path, *, progress: Callable[[int, int], None] | None = None
+    run: Run | str | Path,
+    *,
+    cores: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
     """Analyse a run in one pass and write its tables into the run folder.
 
     Parameters
     ----------
     run : Run, str or pathlib.Path
-        An opened run, or its folder.
+        An opened run, or the folder of a run.
+    cores : int, optional
+        Threads; as many as the process may use by default. Results do not depend on it.
     progress : callable, optional
         Called after each chunk with the frames done and the frames in all.
 
@@ -102,7 +136,9 @@ def analyse_run(
     RunFolderError
         If the folder holds no run.
     TrajectoryError
-        If there are no frames yet, or a segment is damaged.
+        If there are no frames yet, or a file is missing.
+    TrajectoryDamageError
+        If a file is damaged.
     RunStorageError
         If the tables cannot be written.
     """
@@ -112,7 +148,7 @@ def analyse_run(
             f"{opened.folder} has no production frames yet: repeat the `nmdasim run` command "
             "to let it continue, then analyse"
         )
-    measured = _measure(opened, progress)
+    measured = _measure(opened, cores, progress)
     frames = _frames_table(opened, measured)
     estimates = tuple(summarise(frames))
     tables: dict[str, Mapping[str, Any]] = {
@@ -168,39 +204,72 @@ def _estimate(column: str, series: ArrayLike) -> Estimate:
     return replace(estimate, note="; ".join(filter(None, (estimate.note, note))))
 
 
-def _measure(run: Run, progress: Callable[[int, int], None] | None) -> _Measured:
-    """Pass once over the frames; only results are kept."""
-    solute = run.topology.subset(run.solute)
-    atoms = np.searchsorted(run.solute, run.ligand_atoms)
-    sites = blockade_sites(solute, ligand=run.ligand, ligand_atoms=atoms)
-    contact_sites = interaction_sites(solute, ligand=run.ligand, ligand_atoms=atoms)
-    start = run.start[run.solute]
-    reference = start[sites.ligand]
-    blockades, contacts, fits = [], [], []
-    for chunk in read_frames(run):
-        xyz = chunk.trajectory.xyz
-        _check_finite(run, chunk.first_frame, xyz)
-        blockades.append(measure_blockade(xyz, sites=sites, reference=reference))
-        contacts.append(find_interactions(chunk.trajectory, sites=contact_sites))
-        fits.append(chunk.fit_rmsd)
+def _measure(run: Run, cores: int | None, progress: Callable[[int, int], None] | None) -> _Measured:
+    """Pass once over the frames; only results are kept, and of profiles only their means."""
+    sites = _sites(run)
+    start = _measure_start(sites)
+    open_means, ligand_means = (RunningMeans(len(start.levels)) for _ in range(2))
+    parts: list[_Part] = []
+    for part in map_frames(run, partial(_measure_chunk, run, sites), cores=cores):
+        open_means.add(part.blockade.radius_open)
+        ligand_means.add(part.blockade.radius_ligand)
+        parts.append(replace(part, blockade=_without_profiles(part.blockade)))
         if progress:
-            progress(chunk.first_frame + len(xyz), run.n_frames)
+            progress(part.first_frame + len(part.time_ps), run.n_frames)
     return _Measured(
-        start=_measure_start(start, sites),
-        frames=merge_blockades(blockades),
-        contacts=merge_interactions(contacts),
-        fit_rmsd=np.concatenate(fits),
+        start=start,
+        time_ps=np.concatenate([part.time_ps for part in parts]),
+        fit_rmsd=np.concatenate([part.fit_rmsd for part in parts]),
+        frames=merge_blockades([part.blockade for part in parts]),
+        contacts=merge_interactions([part.contacts for part in parts]),
+        radius_open=open_means.estimate(),
+        radius_ligand=ligand_means.estimate(),
     )
 
 
-def _measure_start(start: NDArray[np.float64], sites: BlockadeSites) -> Blockade:
-    return measure_blockade(start[None], sites=sites, reference=start[sites.ligand])
+def _sites(run: Run) -> _Sites:
+    solute = run.topology.subset(run.solute)
+    atoms = np.searchsorted(run.solute, run.ligand_atoms)
+    return _Sites(
+        blockade=blockade_sites(solute, ligand=run.ligand, ligand_atoms=atoms),
+        contacts=interaction_sites(solute, ligand=run.ligand, ligand_atoms=atoms),
+        start=run.start[run.solute],
+    )
+
+
+def _measure_chunk(run: Run, sites: _Sites, chunk: Chunk) -> _Part:
+    xyz = chunk.trajectory.xyz
+    _check_finite(run, chunk.first_frame, xyz)
+    return _Part(
+        first_frame=chunk.first_frame,
+        time_ps=chunk.time_ps,
+        fit_rmsd=chunk.fit_rmsd,
+        blockade=measure_blockade(
+            xyz, sites=sites.blockade, reference=sites.start[sites.blockade.ligand]
+        ),
+        contacts=find_interactions(chunk.trajectory, sites=sites.contacts),
+    )
+
+
+def _measure_start(sites: _Sites) -> Blockade:
+    return measure_blockade(
+        sites.start[None], sites=sites.blockade, reference=sites.start[sites.blockade.ligand]
+    )
+
+
+def _without_profiles(blockade: Blockade) -> Blockade:
+    """Drop what would make memory grow by some kilobytes with every frame."""
+    return replace(
+        blockade,
+        radius_open=blockade.radius_open[:0].copy(),
+        radius_ligand=blockade.radius_ligand[:0].copy(),
+    )
 
 
 def _check_finite(run: Run, first: int, xyz: NDArray[np.float32]) -> None:
     broken = ~np.isfinite(xyz).all(axis=(1, 2))
     if broken.any():
-        raise TrajectoryError(
+        raise TrajectoryDamageError(
             f"frame {first + int(broken.argmax())} of {run.folder} holds coordinates that are not "
             "numbers: the simulation failed or the file is damaged; start a new run"
         )
@@ -212,35 +281,25 @@ def _check_finite(run: Run, first: int, xyz: NDArray[np.float32]) -> None:
 def _frames_table(run: Run, measured: _Measured) -> dict[str, NDArray[Any]]:
     return {
         "frame": np.arange(run.n_frames),
-        "time_ps": run.series("time_ps"),
+        "time_ps": measured.time_ps,
         **measured.frames.to_columns(),
-        "potential_kj_mol": run.series("potential_kj_mol"),
-        "temperature_k": run.series("temperature_k"),
+        **{name: run.records[name][:: run.stride] for name in _RECORDED if name in run.records},
         "fit_rmsd_nm": measured.fit_rmsd,
     }
 
 
 def _profile_table(measured: _Measured) -> dict[str, NDArray[np.float64]]:
     frames, start = measured.frames, measured.start
-    open_mean, open_error = _mean_profile(frames.radius_open)
-    ligand_mean, ligand_error = _mean_profile(frames.radius_ligand)
+    opened, past = measured.radius_open, measured.radius_ligand
     return {
         "z_nm": frames.levels,
-        "radius_open_nm": open_mean,
-        "radius_open_error_nm": open_error,
-        "radius_ligand_nm": ligand_mean,
-        "radius_ligand_error_nm": ligand_error,
+        "radius_open_nm": opened.mean,
+        "radius_open_error_nm": opened.error,
+        "radius_ligand_nm": past.mean,
+        "radius_ligand_error_nm": past.error,
         "radius_start_open_nm": start.radius_open[0].astype(np.float64),
         "radius_start_ligand_nm": start.radius_ligand[0].astype(np.float64),
     }
-
-
-def _mean_profile(
-    radius: NDArray[np.float32],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and error of each level; nan where the level has walls in no frame."""
-    estimates = [_estimate("radius_nm", level) for level in radius.T]
-    return np.array([e.mean for e in estimates]), np.array([e.error for e in estimates])
 
 
 def _estimates_table(estimates: tuple[Estimate, ...]) -> dict[str, list[object]]:
@@ -276,22 +335,13 @@ def _typed(name: str, columns: Mapping[str, Any]) -> pa.Table:
 
 
 def _checks(run: Run, frames: Mapping[str, NDArray[Any]]) -> tuple[Check, ...]:
-    target = float(run.inputs["protocol"]["temperature_k"])
-    off = abs(float(np.mean(frames["temperature_k"])) - target)
     fit = float(np.max(frames["fit_rmsd_nm"]))
     rings = pore_atoms(run.topology, subunit_of=run.subunit_of).rings
     low, high = (run.start[rings[ring], 2].mean() for ring in ("asparagine", "threonine"))
     depth = frames["ligand_depth_nm"]
     inside = float(np.mean((depth > low) & (depth < high)))
     return (
-        Check(
-            name="mean temperature off the target",
-            value=off,
-            limit=TEMPERATURE_LIMIT_K,
-            passed=off <= TEMPERATURE_LIMIT_K,
-            unit="K",
-            detail=f"target {target:g} K",
-        ),
+        *_check_temperature(run, frames),
         Check(
             name="share of frames with the ligand in the vestibule",
             value=inside,
@@ -308,8 +358,30 @@ def _checks(run: Run, frames: Mapping[str, NDArray[Any]]) -> tuple[Check, ...]:
             detail="RMSD of N, CA and C of M2 and M3 after the fit",
         ),
         _check_pose_kept(frames),
-        *_check_equilibration(run, target),
-        *(Check(**row) for row in read_provenance(run.folder).get("checks", [])),
+        *_check_equilibration(run),
+        *(Check(**row) for row in _recorded_checks(run)),
+    )
+
+
+def _recorded_checks(run: Run) -> list[dict[str, Any]]:
+    return read_provenance(run.folder).get("checks", []) if run.inputs else []
+
+
+def _check_temperature(run: Run, frames: Mapping[str, NDArray[Any]]) -> tuple[Check, ...]:
+    """Hold the temperature against its target, where both are recorded."""
+    if not run.inputs:
+        return ()
+    target = float(run.inputs["protocol"]["temperature_k"])
+    off = abs(float(np.mean(frames["temperature_k"])) - target)
+    return (
+        Check(
+            name="mean temperature off the target",
+            value=off,
+            limit=TEMPERATURE_LIMIT_K,
+            passed=off <= TEMPERATURE_LIMIT_K,
+            unit="K",
+            detail=f"target {target:g} K",
+        ),
     )
 
 
@@ -325,8 +397,11 @@ def _check_pose_kept(frames: Mapping[str, NDArray[Any]]) -> Check:
     )
 
 
-def _check_equilibration(run: Run, target: float) -> tuple[Check, ...]:
+def _check_equilibration(run: Run) -> tuple[Check, ...]:
     """Hold the hottest stage against the target: a hot start throws the ligand out of its pose."""
+    if not run.inputs:
+        return ()
+    target = float(run.inputs["protocol"]["temperature_k"])
     path = run.folder / EQUILIBRATION
     stages = read_json(path)["stages"] if path.exists() else []
     if not stages:

@@ -55,6 +55,10 @@ class TrajectoryError(NmdasimError, ValueError):
     """The trajectory cannot be read or does not fit its topology."""
 
 
+class TrajectoryDamageError(NmdasimError, RuntimeError):
+    """A file of the trajectory is truncated or damaged, or holds what is no number."""
+
+
 class StatisticsError(NmdasimError, ValueError):
     """The series cannot be averaged: it is empty or holds values that are not numbers."""
 

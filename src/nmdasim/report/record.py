@@ -434,10 +434,10 @@ def _read_ligand(path: Path) -> Chem.Mol:
 def _read_last_ligand(folder: Path) -> NDArray[np.float64] | None:
     """Read the ligand of the last frame from the last segment alone."""
     run = open_run(folder)
-    if not run.segments or not run.segments[-1].trajectory.is_file():
+    if not run.pieces or not run.pieces[-1].path.is_file():
         return None
     last = None
-    for chunk in read_frames(replace(run, segments=run.segments[-1:])):
+    for chunk in read_frames(replace(run, pieces=run.pieces[-1:])):
         last = chunk.trajectory.xyz[-1]
     ligand = np.searchsorted(run.solute, run.ligand_atoms)
     return None if last is None else _fixed(last[ligand].astype(np.float64))

@@ -4,10 +4,10 @@ A run's trajectory is the list of its committed segments. They are joined only w
 read: every frame comes exactly once, and memory does not grow with length.
 """
 
-from nmdasim.trajectory.frames import read_frames
+from nmdasim.trajectory.frames import map_frames, read_frames, usable_cores
 from nmdasim.trajectory.imaging import molecules_of, nearest_images
 from nmdasim.trajectory.landmarks import FIT_SEGMENTS, in_pore_frame, pore_atoms, pore_frame
-from nmdasim.trajectory.model import CAPS, LIGAND_NAME, Chunk, PoreAtoms, Run, RunResidue
+from nmdasim.trajectory.model import CAPS, LIGAND_NAME, Chunk, Piece, PoreAtoms, Run, RunResidue
 from nmdasim.trajectory.names import ION_NAMES, WATER_NAMES
 from nmdasim.trajectory.runs import open_run
 
@@ -18,14 +18,17 @@ __all__ = [
     "LIGAND_NAME",
     "WATER_NAMES",
     "Chunk",
+    "Piece",
     "PoreAtoms",
     "Run",
     "RunResidue",
     "in_pore_frame",
+    "map_frames",
     "molecules_of",
     "nearest_images",
     "open_run",
     "pore_atoms",
     "pore_frame",
     "read_frames",
+    "usable_cores",
 ]

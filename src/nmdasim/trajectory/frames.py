@@ -1,16 +1,21 @@
 """Reading frames: imaged, fitted into the pore frame, a chunk at a time."""
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
 
 import mdtraj as md
 import numpy as np
 from mdtraj.formats import XTCTrajectoryFile
 from numpy.typing import ArrayLike, NDArray
 
-from nmdasim.errors import TrajectoryError
+from nmdasim.errors import TrajectoryDamageError, TrajectoryError
 from nmdasim.pore import best_rotation
-from nmdasim.rundir import Segment
 from nmdasim.trajectory.imaging import (
+    Links,
     bring_together,
     link_molecules,
     molecules_of,
@@ -18,13 +23,42 @@ from nmdasim.trajectory.imaging import (
     turn,
 )
 from nmdasim.trajectory.landmarks import pore_atoms
-from nmdasim.trajectory.model import Chunk, Run
+from nmdasim.trajectory.model import Chunk, Piece, Run
 
+# A chunk holds about so many atoms, so that memory does not grow with the system either.
+_CHUNK_ATOMS = 400_000
 _CHUNK = 50
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Raw:
+    """Frames as the file holds them."""
+
+    first_frame: int
+    xyz: NDArray[np.float32]
+    box: NDArray[np.float64]
+    time_ps: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Place:
+    """What moves raw frames into the pore frame, found once."""
+
+    picked: NDArray[np.intp]
+    topology: md.Topology
+    links: Links
+    fit: NDArray[np.intp]
+    fixed: NDArray[np.float64]
+    target: NDArray[np.float64]
+    middle: NDArray[np.float64]
+    water: NDArray[np.intp]
+    ions: NDArray[np.intp]
 
 
 def read_frames(
-    run: Run, *, atoms: ArrayLike | None = None, chunk: int = _CHUNK
+    run: Run, *, atoms: ArrayLike | None = None, chunk: int | None = None
 ) -> Iterator[Chunk]:
     """Read the frames of a run, imaged and fitted into the pore frame.
 
@@ -34,80 +68,189 @@ def read_frames(
     atoms : array_like of int, optional
         Atoms of `run.topology` that `Chunk.trajectory` holds; protein and ligand by default.
         The backbone of M2 and M3 must be among them.
-    chunk : int
-        Frames that are held in memory at a time.
+    chunk : int, optional
+        Frames that are held in memory at a time; by default 50, fewer in large systems.
 
     Yields
     ------
     chunk : Chunk
-        In order; every committed frame exactly once.
+        In order; every frame exactly once.
 
     Raises
     ------
     TrajectoryError
-        If a segment's file is missing, truncated or damaged.
+        If a file is missing.
+    TrajectoryDamageError
+        If a file is truncated or damaged.
     SelectionError
         If `atoms` lacks what the frames are fitted on.
     """
-    picked = run.solute if atoms is None else np.asarray(atoms, dtype=np.intp)
+    place = _place_of(run, run.solute if atoms is None else np.asarray(atoms, dtype=np.intp))
+    for raw in _raw_frames(run, chunk):
+        yield _placed(raw, place)
+
+
+def map_frames(
+    run: Run,
+    function: Callable[[Chunk], _Result],
+    *,
+    cores: int | None = None,
+    chunk: int | None = None,
+) -> Iterator[_Result]:
+    """Apply a function to every chunk of frames, on several cores.
+
+    Parameters
+    ----------
+    run : Run
+    function : callable
+        Gets a `Chunk`. It gains from several cores as far as it releases the interpreter's
+        lock, which compiled kernels and large numpy operations do.
+    cores : int, optional
+        Threads; as many as the process may use by default. Results do not depend on it.
+    chunk : int, optional
+        As for `read_frames`.
+
+    Yields
+    ------
+    result
+        What `function` returned, in the order of the frames. Only a few chunks are read ahead.
+
+    Raises
+    ------
+    TrajectoryError, TrajectoryDamageError
+        As `read_frames`.
+    """
+    place = _place_of(run, run.solute)
+
+    def work(raw: _Raw) -> _Result:
+        return function(_placed(raw, place))
+
+    threads = usable_cores() if cores is None else cores
+    if threads == 1:
+        yield from map(work, _raw_frames(run, chunk))
+        return
+    waiting: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for raw in _raw_frames(run, chunk):
+                waiting.append(pool.submit(work, raw))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use, as a batch system grants them.
+
+    Returns
+    -------
+    cores : int
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# ------------------------------------------------------------------------- into the pore frame
+
+
+def _place_of(run: Run, picked: NDArray[np.intp]) -> _Place:
     topology = run.topology.subset(picked)
     reference = run.start[picked]
     landmarks = pore_atoms(topology, subunit_of=run.subunit_of)
     fixed = reference[landmarks.fit]
     target = fixed.mean(axis=0)
-    middle = 0.5 * sum(
-        reference[landmarks.rings[ring]].mean(axis=0) for ring in ("asparagine", "threonine")
+    rings = [landmarks.rings[ring] for ring in ("asparagine", "threonine")]
+    return _Place(
+        picked=picked,
+        topology=topology,
+        links=link_molecules(reference, molecules_of(topology, reference)),
+        fit=landmarks.fit,
+        fixed=fixed - target,
+        target=target,
+        middle=np.mean([reference[ring].mean(axis=0) for ring in rings], axis=0),
+        water=run.water,
+        ions=run.ions,
     )
-    links = link_molecules(reference, molecules_of(topology, reference))
-    for segment in run.segments:
-        for first, xyz, box in _read_segment(segment, run.topology.n_atoms, chunk):
-            frames = xyz[:, picked]
-            bring_together(frames, box, links)
-            moving = frames[:, landmarks.fit].astype(np.float64)
-            centroid = moving.mean(axis=1)
-            rotation, rmsd = best_rotation(moving - centroid[:, None], fixed - target)
-            turn(frames, rotation, centroid, target)
-            # The pore's middle in the frame as it was written.
-            centre = (middle - target) @ np.swapaxes(rotation, 1, 2) + centroid
-            solvent = [nearest_points(xyz, box, points, centre) for points in (run.water, run.ions)]
-            for points in solvent:
-                turn(points, rotation, centroid, target)
-            time = np.array(segment.manifest["time_ps"][first : first + len(xyz)], np.float64)
-            yield Chunk(
-                first_frame=segment.first_frame + first,
-                time_ps=time,
-                trajectory=md.Trajectory(frames, topology, time=time),
-                fit_rmsd=rmsd,
-                water=solvent[0],
-                ions=solvent[1],
+
+
+def _placed(raw: _Raw, place: _Place) -> Chunk:
+    """Mend images, fit on the pore's backbone and bring water and ions to the pore."""
+    frames = raw.xyz[:, place.picked]
+    bring_together(frames, raw.box, place.links)
+    moving = frames[:, place.fit].astype(np.float64)
+    centroid = moving.mean(axis=1)
+    rotation, rmsd = best_rotation(moving - centroid[:, None], place.fixed)
+    turn(frames, rotation, centroid, place.target)
+    # The pore's middle in the frame as it was written.
+    centre = (place.middle - place.target) @ np.swapaxes(rotation, 1, 2) + centroid
+    solvent = [
+        nearest_points(raw.xyz, raw.box, points, centre) for points in (place.water, place.ions)
+    ]
+    for points in solvent:
+        turn(points, rotation, centroid, place.target)
+    return Chunk(
+        first_frame=raw.first_frame,
+        time_ps=raw.time_ps,
+        trajectory=md.Trajectory(frames, place.topology, time=raw.time_ps),
+        fit_rmsd=rmsd,
+        water=solvent[0],
+        ions=solvent[1],
+    )
+
+
+# ------------------------------------------------------------------------------ from the files
+
+
+def _raw_frames(run: Run, chunk: int | None) -> Iterator[_Raw]:
+    """Read every frame that the stride picks, as the files hold them."""
+    size = chunk or max(1, min(_CHUNK, _CHUNK_ATOMS // run.topology.n_atoms))
+    n_done = 0
+    for piece in run.pieces:
+        for first, xyz, box, time in _read_piece(piece, run.topology, size):
+            numbers = piece.first_frame + first + np.arange(len(xyz))
+            kept = slice(int(-numbers[0] % run.stride), None, run.stride)
+            if not len(xyz[kept]):
+                continue
+            yield _Raw(
+                first_frame=n_done,
+                xyz=np.ascontiguousarray(xyz[kept]),
+                box=box[kept],
+                time_ps=time[kept],
             )
+            n_done += len(xyz[kept])
 
 
-def _read_segment(
-    segment: Segment, n_atoms: int, chunk: int
-) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float64]]]:
-    path = segment.trajectory
-    if not path.is_file():
-        raise TrajectoryError(f"{path} is missing: restore it from a copy, or run again")
+def _read_piece(
+    piece: Piece, topology: md.Topology, chunk: int
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]]:
+    if not piece.path.is_file():
+        raise TrajectoryError(f"{piece.path} is missing: restore it from a copy, or run again")
     done = 0
     try:
-        with XTCTrajectoryFile(str(path)) as file:
-            while done < segment.n_frames:
-                xyz, _, _, box = file.read(n_frames=min(chunk, segment.n_frames - done))
-                if not len(xyz):
+        with XTCTrajectoryFile(str(piece.path)) as file:
+            if piece.skip:
+                file.seek(piece.skip)
+            while done < piece.n_frames:
+                xyz, time, _, box = file.read(n_frames=min(chunk, piece.n_frames - done))
+                if not len(xyz) or xyz.shape[1] != topology.n_atoms:
                     break
-                if xyz.shape[1] != n_atoms:
-                    raise TrajectoryError(_damaged(segment, done, n_atoms))
-                yield done, xyz, np.asarray(box, np.float64)
+                if piece.time_ps is not None:
+                    time = piece.time_ps[done : done + len(xyz)]
+                yield done, xyz, np.asarray(box, np.float64), np.asarray(time, np.float64)
                 done += len(xyz)
     except (OSError, RuntimeError, ValueError, IndexError) as error:
-        raise TrajectoryError(_damaged(segment, done, n_atoms)) from error
-    if done != segment.n_frames:
-        raise TrajectoryError(_damaged(segment, done, n_atoms))
+        raise TrajectoryDamageError(_damaged(piece, done, topology.n_atoms)) from error
+    if done != piece.n_frames:
+        raise TrajectoryDamageError(_damaged(piece, done, topology.n_atoms))
 
 
-def _damaged(segment: Segment, n_read: int, n_atoms: int) -> str:
+def _damaged(piece: Piece, n_read: int, n_atoms: int) -> str:
     return (
-        f"{segment.trajectory} is truncated or damaged: {n_read} of {segment.n_frames} frames of "
-        f"{n_atoms} atoms could be read; restore it from a copy, or run again to replace it"
+        f"{piece.path} is truncated or damaged: {n_read} of {piece.n_frames} frames of {n_atoms} "
+        "atoms could be read; restore it from a copy, or run again to replace it"
     )

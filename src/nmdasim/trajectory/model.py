@@ -1,7 +1,7 @@
 """What a run is once it is opened, and the frames that it gives."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,6 @@ import mdtraj as md
 import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
-
-from nmdasim.rundir import Segment
 
 CAPS = ("ACE", "NME")
 LIGAND_NAME = "LIG"
@@ -47,15 +45,31 @@ class PoreAtoms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Piece:
+    """One file of a trajectory."""
+
+    path: Path
+    """The file."""
+    first_frame: int
+    """Number in the run of its first frame that counts."""
+    n_frames: int
+    """Frames that count."""
+    skip: int = 0
+    """Frames at its start that do not count, because the file before holds them already."""
+    time_ps: NDArray[np.float64] | None = None
+    """Times of the frames that count, shape (n_frames,), ps; None where the file holds them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """A run folder opened for reading."""
+    """A simulation opened for reading: a run folder, or a trajectory of another program."""
 
     folder: Path
-    """The folder."""
+    """Where the results belong: the run folder, or the folder that was chosen for them."""
     inputs: Mapping[str, Any]
-    """Tables of `run.toml`."""
+    """Tables of `run.toml`; empty for a trajectory of another program."""
     topology: md.Topology
-    """Every atom that was simulated; chain letters and numbers as in the receptor."""
+    """Every atom of the frames; protein chains with letters of their own and UniProt numbers."""
     start: NDArray[np.float64]
     """Starting structure in the pore frame, shape (n_atoms, 3), nm."""
     solute: NDArray[np.intp]
@@ -74,13 +88,21 @@ class Run:
     """Element symbol of each ion, such as "Na"."""
     ion_charges: NDArray[np.float64]
     """Charge of each ion, shape (n_ions,), e."""
-    segments: tuple[Segment, ...]
-    """Committed pieces of the trajectory, in order."""
+    pieces: tuple[Piece, ...]
+    """Files of the trajectory, in order."""
+    records: Mapping[str, NDArray[np.float64]]
+    """What is recorded of every frame beside the trajectory, (n_frames,) before `stride`:
+    potential_kj_mol, temperature_k and volume_nm3 of a run folder; empty otherwise."""
+    bonds: NDArray[np.intp] = field(default_factory=lambda: np.empty((0, 2), dtype=np.intp))
+    """Bonds of the solute along which broken molecules are mended, atom and earlier atom, shape
+    (n_bonds, 2); none where molecules are whole as written."""
+    stride: int = 1
+    """Every how many frames one is read."""
 
     @property
     def n_frames(self) -> int:
-        """Number of production frames."""
-        return sum(segment.n_frames for segment in self.segments)
+        """Number of frames that are read."""
+        return -(-sum(piece.n_frames for piece in self.pieces) // self.stride)
 
     @property
     def subunit_of(self) -> dict[str, str]:
@@ -96,28 +118,13 @@ class Run:
             if residue.name not in CAPS
         }
 
-    def series(self, name: str) -> NDArray[np.float64]:
-        """Join what the manifests record of every frame.
-
-        Parameters
-        ----------
-        name : str
-            time_ps, potential_kj_mol, temperature_k or volume_nm3.
-
-        Returns
-        -------
-        values : ndarray of float64, shape (n_frames,)
-        """
-        parts = [np.asarray(segment.manifest[name], float) for segment in self.segments]
-        return np.concatenate(parts) if parts else np.empty(0)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chunk:
     """Some consecutive frames, imaged and fitted into the pore frame."""
 
     first_frame: int
-    """Number of the first frame in the run."""
+    """Number of the first frame among those that are read."""
     time_ps: NDArray[np.float64]
     """Time of each frame, shape (n_frames,), ps."""
     trajectory: md.Trajectory

@@ -1,5 +1,6 @@
 """Opening the folder of a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import gemmi
@@ -10,10 +11,12 @@ from rdkit import Chem
 
 from nmdasim.errors import RunFolderError, TrajectoryError
 from nmdasim.ligand import read_ligand_sdf
-from nmdasim.rundir import LIGAND, RECEPTOR, TOPOLOGY, read_inputs, read_segments
+from nmdasim.rundir import LIGAND, RECEPTOR, TOPOLOGY, Segment, read_inputs, read_segments
 from nmdasim.subunits import ONE_LETTER, ring_of
-from nmdasim.trajectory.model import CAPS, LIGAND_NAME, Run, RunResidue
+from nmdasim.trajectory.model import CAPS, LIGAND_NAME, Piece, Run, RunResidue
 from nmdasim.trajectory.names import ions_of, water_oxygens
+
+_RECORDED = ("potential_kj_mol", "temperature_k", "volume_nm3")
 
 
 def open_run(folder: str | Path) -> Run:
@@ -48,6 +51,7 @@ def open_run(folder: str | Path) -> Run:
     ]
     start.flags.writeable = False
     ions, ion_names, ion_charges = ions_of(topology)
+    segments = read_segments(folder)
     return Run(
         folder=folder,
         inputs=inputs,
@@ -57,12 +61,34 @@ def open_run(folder: str | Path) -> Run:
         ligand=ligand,
         ligand_atoms=ligand_atoms,
         residues=_read_residues(topology, _existing(folder / RECEPTOR)),
-        segments=read_segments(folder),
+        pieces=_pieces(segments),
+        records=_records(segments),
         water=water_oxygens(topology),
         ions=ions,
         ion_names=ion_names,
         ion_charges=ion_charges,
     )
+
+
+def _pieces(segments: Sequence[Segment]) -> tuple[Piece, ...]:
+    return tuple(
+        Piece(
+            path=segment.trajectory,
+            first_frame=segment.first_frame,
+            n_frames=segment.n_frames,
+            time_ps=np.array(segment.manifest["time_ps"], dtype=np.float64),
+        )
+        for segment in segments
+    )
+
+
+def _records(segments: Sequence[Segment]) -> dict[str, NDArray[np.float64]]:
+    """Join what the manifests record of every frame."""
+    return {
+        name: np.concatenate([[], *(segment.manifest[name] for segment in segments)])
+        for name in _RECORDED
+        if all(name in segment.manifest for segment in segments)
+    }
 
 
 def _existing(path: Path) -> Path:
