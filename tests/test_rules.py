@@ -18,11 +18,19 @@ PACKAGE = ROOT / "src" / "nmdasim"
 ORDER = (
     "errors", "compiled", "structures", "subunits", "pore", "ligand", "rundir",
     "receptor", "parameters", "pose", "system", "simulation",
-    "trajectory", "statistics", "contacts", "channel_block", "analysis", "report",
+    "trajectory", "statistics", "contacts", "permeation", "channel_block", "analysis", "report",
     "campaign", "doctor", "cli",
 )  # fmt: skip
 BUILD = {"receptor", "parameters", "pose", "system", "simulation"}
-READING = {"trajectory", "statistics", "contacts", "channel_block", "analysis", "report"}
+READING = {
+    "trajectory",
+    "statistics",
+    "contacts",
+    "permeation",
+    "channel_block",
+    "analysis",
+    "report",
+}
 #: Where each big library may be imported.
 HOMES = {
     "openmm": BUILD,

@@ -16,7 +16,14 @@ _HOMES = {
     "simulation": ["create_run", "run_inputs", "simulate"],
     "trajectory": ["Run", "open_run"],
     "pore": ["PoreFrame", "PoreProfile"],
-    "channel_block": ["Blockade", "blockade", "pore_frame", "pore_profile"],
+    "channel_block": [
+        "BlockStates", "BlockThresholds", "Blockade", "Dwell", "Lifetime", "block_states",
+        "blockade", "dwell_times", "lifetime", "pore_frame", "pore_profile",
+    ],
+    "permeation": [
+        "Passage", "PassageRate", "Passages", "PoreDensity", "WaterPaths", "count_passages",
+        "particle_density", "water_paths",
+    ],
     "contacts": ["Interactions", "interactions"],
     "statistics": [
         "Answer", "ColumnMeans", "Difference", "Estimate", "RunningMeans", "block_error",

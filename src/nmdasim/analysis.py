@@ -2,8 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,16 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from nmdasim.channel_block import (
+    PATH_NAMES,
     Blockade,
     BlockadeSites,
+    BlockStates,
+    block_states,
     blockade_sites,
+    dwell_times_table,
     measure_blockade,
     merge_blockades,
+    states_table,
 )
 from nmdasim.contacts import (
     Interactions,
@@ -31,6 +36,8 @@ from nmdasim.contacts import (
     ring_contacts_table,
 )
 from nmdasim.errors import Check, TrajectoryDamageError, TrajectoryError
+from nmdasim.permeation import Passage, PassageRate, Passages, PoreDensity, ring_planes
+from nmdasim.pore import PoreProfile
 from nmdasim.rundir import (
     ANALYSIS,
     EQUILIBRATION,
@@ -39,7 +46,14 @@ from nmdasim.rundir import (
     storage_error,
     write_atomic,
 )
-from nmdasim.statistics import ColumnMeans, Estimate, RunningMeans, estimate_mean
+from nmdasim.statistics import (
+    ColumnMeans,
+    Estimate,
+    RunningMeans,
+    estimate_mean,
+    estimate_occupancy,
+)
+from nmdasim.subunits import RING_NAMES
 from nmdasim.trajectory import Chunk, Run, map_frames, open_run, pore_atoms
 
 CHECKS = "checks.json"
@@ -55,8 +69,8 @@ VESTIBULE_LIMIT = 0.9
 
 # Endings of column names and the units they stand for.
 _UNITS = {"_nm": "nm", "_deg": "deg", "_kj_mol": "kJ/mol", "_k": "K", "": ""}
-# These number the frames; they are no observables.
-_INDEX = ("frame", "time_ps")
+# These number the frames or name a state; they are no observables.
+_INDEX = ("frame", "time_ps", "state", "gate_state")
 # Recorded by the simulation beside the frames, where it was nmdasim that ran it.
 _RECORDED = ("potential_kj_mol", "temperature_k")
 
@@ -68,7 +82,8 @@ class Analysis:
     run: Run
     """The run."""
     tables: Mapping[str, pa.Table]
-    """frames, contacts, ring_contacts, contacts_by_frame, profile and estimates."""
+    """frames, contacts, ring_contacts, contacts_by_frame, profile, states, dwell_times, density,
+    permeation, permeation_rates and estimates."""
     estimates: tuple[Estimate, ...]
     """Means over the frames with their errors."""
     checks: tuple[Check, ...]
@@ -93,6 +108,9 @@ class _Part:
     fit_rmsd: NDArray[np.float64]
     blockade: Blockade
     contacts: Interactions
+    particles: NDArray[np.float32]
+    lumen: PoreProfile
+    counts: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,6 +124,8 @@ class _Measured:
     contacts: Interactions
     radius_open: ColumnMeans
     radius_ligand: ColumnMeans
+    passages: Passages
+    density: PoreDensity
 
 
 def analyse_run(
@@ -149,7 +169,8 @@ def analyse_run(
             "to let it continue, then analyse"
         )
     measured = _measure(opened, cores, progress)
-    frames = _frames_table(opened, measured)
+    states = block_states(measured.frames)
+    frames = _frames_table(opened, measured, states)
     estimates = tuple(summarise(frames))
     tables: dict[str, Mapping[str, Any]] = {
         "frames": frames,
@@ -159,6 +180,11 @@ def analyse_run(
         "ring_contacts": ring_contacts_table(measured.contacts, subunit_of=opened.subunit_of),
         "contacts_by_frame": contacts_by_frame_table(measured.contacts),
         "profile": _profile_table(measured),
+        "states": states_table(measured.frames, states, measured.time_ps),
+        "dwell_times": dwell_times_table(states, measured.time_ps),
+        "density": measured.density.to_columns(),
+        "permeation": _rows(Passage, measured.passages.passages),
+        "permeation_rates": _rows(PassageRate, measured.passages.rates()),
         "estimates": _estimates_table(estimates),
     }
     analysis = Analysis(
@@ -194,9 +220,12 @@ def _estimate(column: str, series: ArrayLike) -> Estimate:
     values = np.asarray(series, dtype=np.float64)
     ending = next(ending for ending in _UNITS if column.endswith(ending))
     defined = np.isfinite(values)
-    estimate = estimate_mean(
-        values[defined], name=column.removesuffix(ending), unit=_UNITS[ending], equilibrate=True
-    )
+    if column in PATH_NAMES:
+        estimate = estimate_occupancy(values[defined], name=column)
+    else:
+        estimate = estimate_mean(
+            values[defined], name=column.removesuffix(ending), unit=_UNITS[ending], equilibrate=True
+        )
     missing = int((~defined).sum())
     if not missing:
         return estimate
@@ -209,11 +238,16 @@ def _measure(run: Run, cores: int | None, progress: Callable[[int, int], None] |
     sites = _sites(run)
     start = _measure_start(sites)
     open_means, ligand_means = (RunningMeans(len(start.levels)) for _ in range(2))
+    kinds = ["water"] * len(run.water) + list(run.ion_names)
+    planes = ring_planes(dict(zip(RING_NAMES, start.ring_heights[0].tolist(), strict=True)))
+    passages, density = Passages(kinds, planes=planes), PoreDensity(kinds)
     parts: list[_Part] = []
-    for part in map_frames(run, partial(_measure_chunk, run, sites), cores=cores):
+    for part in map_frames(run, partial(_measure_chunk, run, sites, density), cores=cores):
+        passages.add(part.particles, time_ps=part.time_ps, lumen=part.lumen)
+        density.add_counts(part.counts)
         open_means.add(part.blockade.radius_open)
         ligand_means.add(part.blockade.radius_ligand)
-        parts.append(replace(part, blockade=_without_profiles(part.blockade)))
+        parts.append(_kept(part))
         if progress:
             progress(part.first_frame + len(part.time_ps), run.n_frames)
     return _Measured(
@@ -224,6 +258,8 @@ def _measure(run: Run, cores: int | None, progress: Callable[[int, int], None] |
         contacts=merge_interactions([part.contacts for part in parts]),
         radius_open=open_means.estimate(),
         radius_ligand=ligand_means.estimate(),
+        passages=passages,
+        density=density,
     )
 
 
@@ -231,23 +267,34 @@ def _sites(run: Run) -> _Sites:
     solute = run.topology.subset(run.solute)
     atoms = np.searchsorted(run.solute, run.ligand_atoms)
     return _Sites(
-        blockade=blockade_sites(solute, ligand=run.ligand, ligand_atoms=atoms),
+        blockade=blockade_sites(
+            solute, ligand=run.ligand, ligand_atoms=atoms, subunit_of=run.subunit_of
+        ),
         contacts=interaction_sites(solute, ligand=run.ligand, ligand_atoms=atoms),
         start=run.start[run.solute],
     )
 
 
-def _measure_chunk(run: Run, sites: _Sites, chunk: Chunk) -> _Part:
+def _measure_chunk(run: Run, sites: _Sites, density: PoreDensity, chunk: Chunk) -> _Part:
     xyz = chunk.trajectory.xyz
     _check_finite(run, chunk.first_frame, xyz)
+    measured = measure_blockade(
+        xyz,
+        sites=sites.blockade,
+        reference=sites.start[sites.blockade.ligand],
+        water=chunk.water,
+    )
+    lumen = measured.open_lumen()
+    particles = np.concatenate([chunk.water, chunk.ions], axis=1)
     return _Part(
         first_frame=chunk.first_frame,
         time_ps=chunk.time_ps,
         fit_rmsd=chunk.fit_rmsd,
-        blockade=measure_blockade(
-            xyz, sites=sites.blockade, reference=sites.start[sites.blockade.ligand]
-        ),
+        blockade=measured,
         contacts=find_interactions(chunk.trajectory, sites=sites.contacts),
+        particles=particles,
+        lumen=lumen,
+        counts=density.count(particles, lumen=lumen),
     )
 
 
@@ -257,12 +304,22 @@ def _measure_start(sites: _Sites) -> Blockade:
     )
 
 
-def _without_profiles(blockade: Blockade) -> Blockade:
+def _kept(part: _Part) -> _Part:
     """Drop what would make memory grow by some kilobytes with every frame."""
+    blockade = part.blockade
     return replace(
-        blockade,
-        radius_open=blockade.radius_open[:0].copy(),
-        radius_ligand=blockade.radius_ligand[:0].copy(),
+        part,
+        blockade=replace(
+            blockade,
+            radius_open=blockade.radius_open[:0].copy(),
+            radius_ligand=blockade.radius_ligand[:0].copy(),
+            centre_open=blockade.centre_open[:0].copy(),
+        ),
+        particles=part.particles[:0].copy(),
+        lumen=PoreProfile(
+            levels=part.lumen.levels, radius=part.lumen.radius[:0], centre=part.lumen.centre[:0]
+        ),
+        counts=part.counts[:0].copy(),
     )
 
 
@@ -278,11 +335,12 @@ def _check_finite(run: Run, first: int, xyz: NDArray[np.float32]) -> None:
 # -------------------------------------------------------------------------------- tables
 
 
-def _frames_table(run: Run, measured: _Measured) -> dict[str, NDArray[Any]]:
+def _frames_table(run: Run, measured: _Measured, states: BlockStates) -> dict[str, NDArray[Any]]:
     return {
         "frame": np.arange(run.n_frames),
         "time_ps": measured.time_ps,
         **measured.frames.to_columns(),
+        **states.to_columns(),
         **{name: run.records[name][:: run.stride] for name in _RECORDED if name in run.records},
         "fit_rmsd_nm": measured.fit_rmsd,
     }
@@ -308,6 +366,13 @@ def _estimates_table(estimates: tuple[Estimate, ...]) -> dict[str, list[object]]
     return {name: [row[name] for row in rows] for name in names}
 
 
+def _rows(kind: type, records: Sequence[Any]) -> dict[str, list[object]]:
+    """Turn records of one dataclass into columns."""
+    return {
+        field.name: [getattr(record, field.name) for record in records] for field in fields(kind)
+    }
+
+
 # Empty tables keep their types.
 _SCHEMAS = {
     "contacts": pa.schema(
@@ -323,6 +388,34 @@ _SCHEMAS = {
     "contacts_by_frame": pa.schema(
         [("frame", pa.int64()), ("chain", pa.string()), ("number", pa.int64()),
          ("type", pa.string()), ("distance_nm", pa.float32())]
+    ),
+    "states": pa.schema(
+        [("group", pa.string()), ("state", pa.string()), ("share", pa.float64()),
+         ("share_error", pa.float64()), ("n_frames", pa.int64()), ("n_effective", pa.float64()),
+         ("n_visits", pa.int64()), ("n_exits", pa.int64()), ("lifetime_ns", pa.float64()),
+         ("lifetime_low_ns", pa.float64()), ("lifetime_high_ns", pa.float64()),
+         ("note", pa.string())]
+    ),
+    "dwell_times": pa.schema(
+        [("group", pa.string()), ("state", pa.string()), ("start_ps", pa.float64()),
+         ("duration_ps", pa.float64()), ("censored_left", pa.bool_()),
+         ("censored_right", pa.bool_())]
+    ),
+    "density": pa.schema(
+        [("kind", pa.string()), ("z_nm", pa.float64()), ("per_nm", pa.float64()),
+         ("per_nm_error", pa.float64()), ("per_nm3", pa.float64()),
+         ("per_nm3_error", pa.float64()), ("relative_to_bulk", pa.float64()),
+         ("note", pa.string())]
+    ),
+    "permeation": pa.schema(
+        [("kind", pa.string()), ("molecule", pa.int64()), ("direction", pa.string()),
+         ("entered_ps", pa.float64()), ("left_ps", pa.float64())]
+    ),
+    "permeation_rates": pa.schema(
+        [("kind", pa.string()), ("place", pa.string()), ("direction", pa.string()),
+         ("count", pa.int64()), ("time_ns", pa.float64()), ("rate_per_ns", pa.float64()),
+         ("rate_low_per_ns", pa.float64()), ("rate_high_per_ns", pa.float64()),
+         ("note", pa.string())]
     ),
 }  # fmt: skip
 
