@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mdtraj.formats import XTCTrajectoryFile
 from rdkit import Chem
+from scipy.signal import lfilter
 
 from nmdasim.pore import radii_of, radius_profile
 from nmdasim.rundir import create_run_folder
@@ -47,20 +48,27 @@ def write_run(
     replica: int = 1,
     shift_nm: float = 0.0,
     segments: tuple[str, ...] = ("m2", "m2_m3", "m3"),
+    n_frames: int = N_FRAMES,
+    optional: bool = True,
+    ligand: Path = LIGAND,
 ) -> Path:
     """Write a run folder as the contract of the run folder describes it."""
     rng = np.random.default_rng(replica)
     create_run_folder(folder, inputs(ligand_name, replica, "vestibule"))
     (folder / "analysis").mkdir()
     (folder / "receptor.cif").write_bytes(receptor.read_bytes())
-    (folder / "ligand.sdf").write_bytes(LIGAND.read_bytes())
-    write_topology(folder / "topology.cif", receptor=receptor, segments=segments)
+    (folder / "ligand.sdf").write_bytes(ligand.read_bytes())
+    write_topology(folder / "topology.cif", receptor=receptor, segments=segments, ligand=ligand)
     dump(folder / "provenance.json", PROVENANCE)
     dump(folder / "status.json", {"state": "analysed", "production_ps_done": 50.0})
     dump(folder / "equilibration.json", EQUILIBRATION)
     dump(folder / "segments" / "00000.json", SEGMENT)
     dump(folder / "analysis" / "checks.json", CHECKS)
-    for name, table in tables(folder / "topology.cif", rng, shift_nm).items():
+    written = tables(folder / "topology.cif", rng, shift_nm, n_frames)
+    if optional:
+        written |= optional_tables(rng, n_frames)
+        written["frames"] |= channel_columns(rng, n_frames)
+    for name, table in written.items():
         pq.write_table(pa.table(table), folder / "analysis" / f"{name}.parquet")
     return folder
 
@@ -83,7 +91,31 @@ def rewrite_inputs(
     (fresh / "run.toml").replace(folder / "run.toml")
 
 
-def write_topology(path: Path, *, receptor: Path, segments: tuple[str, ...]) -> None:
+def make_foreign(folder: Path) -> Path:
+    """Leave of a run what the analysis of a trajectory from elsewhere writes."""
+    about = {
+        "ligand": {"name": "S-ketamine", **INPUTS["ligand"]},
+        "subunits": {"A": "GluN1", "B": "GluN2B", "C": "GluN1", "D": "GluN2B"},
+        "topology": "system.psf",
+        "trajectories": ["part1.dcd", "part2.dcd"],
+        "command": "nmdasim analyse --topology system.psf --trajectory part1.dcd part2.dcd",
+    }
+    dump(folder / "foreign.json", about)
+    for name in (
+        "run.toml",
+        "provenance.json",
+        "receptor.cif",
+        "status.json",
+        "equilibration.json",
+    ):
+        (folder / name).unlink()
+    path = folder / "analysis" / "frames.parquet"
+    kept = pq.read_table(path).drop_columns(["potential_kj_mol", "temperature_k"])
+    pq.write_table(kept, path)
+    return folder
+
+
+def write_topology(path: Path, *, receptor: Path, segments: tuple[str, ...], ligand: Path) -> None:
     structure = gemmi.read_structure(str(receptor))
     rows = [
         (chain.name, residue.seqid.num)
@@ -96,14 +128,14 @@ def write_topology(path: Path, *, receptor: Path, segments: tuple[str, ...]) -> 
         for i in reversed(range(len(chain))):
             if (chain.name, chain[i].seqid.num) in outside:
                 del chain[i]
-    structure[0].add_chain(ligand_chain())
+    structure[0].add_chain(ligand_chain(ligand))
     structure.setup_entities()
     groups = gemmi.MmcifOutputGroups(True, auth_all=True)
     structure.make_mmcif_document(groups).write_file(str(path))
 
 
-def ligand_chain() -> gemmi.Chain:
-    molecule = Chem.MolFromMolFile(str(LIGAND), removeHs=False)
+def ligand_chain(path: Path) -> gemmi.Chain:
+    molecule = Chem.MolFromMolFile(str(path), removeHs=False)
     residue = gemmi.Residue()
     residue.name, residue.seqid = "LIG", gemmi.SeqId("1")
     for i, position in enumerate(molecule.GetConformer().GetPositions()):
@@ -143,9 +175,17 @@ def dump(path: Path, content: object) -> None:
     path.write_text(json.dumps(content))
 
 
-def tables(topology: Path, rng: np.random.Generator, shift_nm: float) -> dict[str, dict]:
-    frame = np.arange(N_FRAMES)
-    noise = rng.normal(scale=0.02, size=(6, N_FRAMES)).cumsum(axis=1) * 0.5
+def slow_noise(rng: np.random.Generator, count: int, n_frames: int) -> np.ndarray:
+    """Series that wander slowly and stay within about 0.05 of zero."""
+    steps = rng.normal(scale=0.02, size=(count, n_frames))
+    return lfilter([0.5], [1.0, -0.95], steps, axis=1)
+
+
+def tables(
+    topology: Path, rng: np.random.Generator, shift_nm: float, n_frames: int
+) -> dict[str, dict]:
+    frame = np.arange(n_frames)
+    noise = slow_noise(rng, 6, n_frames)
     frames = {
         "frame": frame,
         "time_ps": frame + 1.0,
@@ -157,8 +197,8 @@ def tables(topology: Path, rng: np.random.Generator, shift_nm: float) -> dict[st
         "radius_at_ligand_nm": 0.45 + noise[5],
         "radius_past_ligand_nm": np.abs(0.06 + 0.3 * noise[5]),
         "filled_share": np.clip(0.72 + noise[5], 0, 1),
-        "potential_kj_mol": -1.2e5 + rng.normal(scale=150, size=N_FRAMES),
-        "temperature_k": 310 + rng.normal(scale=2.5, size=N_FRAMES),
+        "potential_kj_mol": -1.2e5 + rng.normal(scale=150, size=n_frames),
+        "temperature_k": 310 + rng.normal(scale=2.5, size=n_frames),
     }
     names = ("chain", "subunit", "number", "residue", "type", "occupancy", "mean_distance_nm")
     contacts: dict[str, list] = dict(
@@ -172,7 +212,7 @@ def tables(topology: Path, rng: np.random.Generator, shift_nm: float) -> dict[st
         "frames": frames,
         "contacts": contacts,
         "ring_contacts": ring_contacts(),
-        "contacts_by_frame": contacts_by_frame(rng),
+        "contacts_by_frame": contacts_by_frame(rng, n_frames),
         "profile": profile(topology),
         "estimates": estimates(frames),
     }
@@ -194,14 +234,104 @@ def ring_contacts() -> dict[str, list]:
     }
 
 
-def contacts_by_frame(rng: np.random.Generator) -> dict[str, list]:
+def contacts_by_frame(rng: np.random.Generator, n_frames: int) -> dict[str, list]:
     rows = [
         (frame, chain, number, kind, distance)
         for chain, _, number, _, kind, occupancy, distance in CONTACTS
-        for frame in np.flatnonzero(rng.random(N_FRAMES) < occupancy)
+        for frame in np.flatnonzero(rng.random(n_frames) < occupancy)
     ]
     names = ("frame", "chain", "number", "type", "distance_nm")
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def channel_columns(rng: np.random.Generator, n_frames: int) -> dict[str, object]:
+    """Columns of frames.parquet about states and paths; the first tenth is unblocked."""
+    noise = slow_noise(rng, 3, n_frames)
+    free = np.arange(n_frames) < n_frames / 10
+    past = rng.random(n_frames) < np.where(free, 0.9, 0.2)
+    return {
+        "ammonium_angle_deg": 70 + 200 * noise[2],
+        "filter_radius_nm": 0.2 + noise[0],
+        "gate_radius_nm": 0.12 + noise[1],
+        "water_path": past & (rng.random(n_frames) < 0.1),
+        "water_path_past_ligand": past,
+        "hydrated_ion_path": np.zeros(n_frames, dtype=bool),
+        "hydrated_ion_past_ligand": pa.array([None] * n_frames, pa.bool_()),
+        "state": np.where(free, "unblocked", np.where(past, "partial", "blocked")),
+        "gate_state": ["trapped"] * n_frames,
+    }
+
+
+def optional_tables(rng: np.random.Generator, n_frames: int) -> dict[str, dict]:
+    return {
+        "states": states(),
+        "density": density(rng),
+        "permeation": {"kind": ["water"], "direction": ["in"], "entered_ps": [3.0],
+                       "left_ps": [21.0]},
+        "permeation_rates": rates(n_frames),
+        "contact_lifetimes": lifetimes(),
+        "regions": regions(),
+    }  # fmt: skip
+
+
+def states() -> dict[str, list]:
+    rows = [
+        ("block", "blocked", 0.72, 0.06, 9, 8, 0.004, 0.002, 0.009, ""),
+        ("block", "unblocked", 0.10, np.nan, 1, 0, np.inf, 0.0013, np.inf, "no exit was seen"),
+        ("path", "water_path_past_ligand", 0.27, 0.05, 12, 12, 0.001, 0.0006, 0.002, ""),
+    ]
+    names = ("group", "state", "share", "share_error", "n_visits", "n_exits", "lifetime_ns",
+             "lifetime_low_ns", "lifetime_high_ns", "note")  # fmt: skip
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def density(rng: np.random.Generator) -> dict[str, list]:
+    z = np.arange(-1.0, 3.5, 0.1)
+    columns: dict[str, list] = {"kind": [], "z_nm": [], "per_nm": [], "per_nm_error": []}
+    for kind, height in (("water", 12.0), ("Cl-", 0.05), ("Na+", 0.2)):
+        shape = height * (1.2 - np.exp(-(((z - 1.8) / 0.5) ** 2)))
+        columns["kind"] += [kind] * len(z)
+        columns["z_nm"] += z.tolist()
+        columns["per_nm"] += (shape + rng.normal(scale=0.02 * height, size=len(z))).tolist()
+        columns["per_nm_error"] += [0.05 * height] * len(z)
+    return columns
+
+
+def rates(n_frames: int) -> dict[str, list]:
+    rows = [
+        ("water", "whole pore", "in", 1, 20.0, 0.5, 111.4, ""),
+        ("water", "asparagine ring", "out", 14, 280.0, 153.1, 469.8, ""),
+        ("Na+", "whole pore", "in", 0, 0.0, 0.0, 73.8, "no event was seen"),
+    ]
+    names = ("kind", "place", "direction", "count", "rate_per_ns", "rate_low_per_ns",
+             "rate_high_per_ns", "note")  # fmt: skip
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    return {**columns, "time_ns": [n_frames / 1000.0] * len(rows)}
+
+
+def lifetimes() -> dict[str, list]:
+    rows = [
+        ("folded", "GluN2B L643", "hydrophobic_1", "hydrophobic", 0.94, 4, 3, 15.0, 5.1, 73.0,
+         30.0),
+        ("folded", "GluN2B N615", "asparagine", "hydrogen bond", 0.56, 1, 0, np.inf, 7.5, np.inf,
+         28.0),
+        ("residue", "LEU", "hydrophobic_1", "hydrophobic", 0.94, 4, 3, 15.0, 5.1, 73.0, 30.0),
+    ]  # fmt: skip
+    names = ("level", "residue", "ring", "type", "occupancy", "n_episodes", "n_breaks",
+             "lifetime_ps", "lifetime_low_ps", "lifetime_high_ps", "longest_ps")  # fmt: skip
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    return {**columns, "note": ["", "never seen to break", ""]}
+
+
+def regions() -> dict[str, list]:
+    return {
+        "region": ["pore-lining", "fenestration", "membrane-facing"],
+        "n_touched": [9, 1, 0],
+        "occupancy": [1.0, 0.1, 0.0],
+        "occupancy_error": [0.02, 0.04, np.nan],
+        "residues": ["GluN2B L643 B, GluN1 V644 A", "GluN1 A645 A", ""],
+        "note": ["", "", "not in this system: most of its residues were cut away"],
+    }
 
 
 def profile(topology: Path) -> dict[str, np.ndarray]:

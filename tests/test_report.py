@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +19,23 @@ from rdkit import Chem
 
 from nmdasim.analysis import analyse_run
 from nmdasim.errors import NmdasimError, ReportError
-from nmdasim.report import write_report
-from nmdasim.report.figures import TIME_SERIES, plot_raster, thin
+from nmdasim.report import write_figures, write_report
+from nmdasim.report.bins import (
+    bin_of_frames,
+    bin_starts,
+    bin_times,
+    binned_mean,
+    envelope,
+    most_common,
+    time_axis,
+)
+from nmdasim.report.channel import PATHS, plot_block, plot_density, plot_rates, plot_regions
+from nmdasim.report.comparison import conditions_of, differences_tables, plot_estimates
+from nmdasim.report.export import BROWSERS
+from nmdasim.report.figures import TIME_SERIES, plot_raster, plot_time_series
 from nmdasim.report.palette import TYPE_COLOURS
 from nmdasim.report.record import (
+    OPTIONAL_COLUMNS,
     REQUIRED_COLUMNS,
     is_simulated,
     read_record,
@@ -48,8 +62,8 @@ from nmdasim.report.words import (
     verdict,
 )
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-N_FIGURES = 6
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+N_FIGURES = 10
 
 
 @pytest.fixture(scope="session")
@@ -218,9 +232,14 @@ def test_several_runs_share_one_page_with_a_comparison(made_run, tmp_path):
     path = write_report([made_run, other], tmp_path / "both.html")
     text = path.read_text(encoding="utf-8")
     figures = dict(re.findall(r'data-for="(\S+)">(.*?)</script>', text))
-    assert len(figures) == 2 * N_FIGURES + 1
-    points = [trace["x"][0] for trace in json.loads(figures["comparison"])["data"][:2]]
-    assert points[1] - points[0] == pytest.approx(1.0, abs=0.5)
+    assert len(figures) == 2 * N_FIGURES + 2
+    (ticks,) = [
+        trace["x"]
+        for trace in json.loads(figures["comparison-estimates"])["data"][:1]
+        if trace["marker"]["symbol"] == "line-ns-open"
+    ]
+    assert ticks[1] - ticks[0] == pytest.approx(1.0, abs=0.5)
+    assert "S-ketamine: 2 replicas (first, second)" in Page(text).text
     assert [tag for tag, attrs in Page(text).tags if attrs.get("class") == "run"] == ["details"] * 2
 
 
@@ -290,7 +309,7 @@ def test_a_run_without_contacts_still_has_a_report(run, tmp_path):
         path = run / "analysis" / f"{table}.parquet"
         pq.write_table(pq.read_table(path).slice(0, 0), path)
     text = write_report(run, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert text.count("no contact was found") == 3
+    assert Page(text).text.count("no contact was found") == 3
 
 
 # -------------------------------------------------------------------------------- the words
@@ -425,13 +444,247 @@ def test_the_most_specific_interaction_wins_in_the_raster(run):
     assert set(raster.ravel()) == {list(TYPE_COLOURS).index("hydrogen bond"), len(TYPE_COLOURS)}
 
 
-@pytest.mark.parametrize("n_frames", [1, 1999, 2000, 2001, 12345])
-def test_thinning_keeps_the_mean_and_bounds_the_number_of_points(n_frames):
+@pytest.mark.parametrize("n_frames", [1, 3, 499, 500, 501, 12345])
+def test_bins_hold_every_frame_once_and_keep_extremes_and_mean(n_frames):
     values = np.random.default_rng(n_frames).normal(size=n_frames)
-    thinned = thin(values)
-    size = -(-n_frames // 2000)
-    assert len(thinned) <= 2000
-    assert thinned.mean() == pytest.approx(values[: len(thinned) * size].mean(), abs=1e-12)
+    starts = bin_starts(n_frames, 500)
+    sizes = np.diff(np.append(starts, n_frames))
+    assert sizes.sum() == n_frames
+    assert sizes.max() - sizes.min() <= 1
+    folded = envelope(values, n_bins=500)
+    assert folded.low.min() == values.min()
+    assert folded.high.max() == values.max()
+    assert np.average(folded.mean, weights=sizes) == pytest.approx(values.mean(), abs=1e-12)
+    bins = bin_of_frames(np.arange(n_frames), n_frames=n_frames, n_bins=500)
+    assert np.bincount(bins).tolist() == sizes.tolist()
+
+
+def test_frames_without_a_value_do_not_move_their_bin():
+    values = np.array([1.0, np.nan, 3.0, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(binned_mean(values, n_bins=2), [2.0, np.nan])
+    folded = envelope(values, n_bins=2)
+    np.testing.assert_array_equal([folded.low[0], folded.high[0], folded.low[1]], [1, 3, np.nan])
+
+
+def test_the_most_frequent_state_stands_for_a_bin():
+    codes = np.array([0, 1, 1, 2, 2, 0])
+    assert most_common(codes, n_codes=3, n_bins=2).tolist() == [1, 2]
+    assert bin_times(np.arange(6.0), n_bins=2).tolist() == [1.0, 4.0]
+
+
+@pytest.mark.parametrize(("end_ps", "unit"), [(50.0, "ps"), (2e4, "ns"), (2e7, "µs")])
+def test_the_time_axis_has_the_unit_that_a_reader_expects(end_ps, unit):
+    time, found = time_axis(np.array([1.0, end_ps]))
+    assert found == unit
+    assert 0.1 < time[-1] < 1000
+
+
+@pytest.fixture(scope="session")
+def long_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("long") / "long"
+    return report_run.write_run(folder, receptor=report_run.RECEPTOR, n_frames=20_000)
+
+
+def test_a_long_run_is_folded_and_says_so(long_run, made_run, tmp_path):
+    text = write_report(long_run, tmp_path / "long.html").read_text(encoding="utf-8")
+    assert "20000 frames are folded into 500 bins" in Page(text).text
+    assert "400 columns of about 50 frames" in Page(text).text
+    # The page does not grow with the run: what it holds of frames is bounded.
+    short = write_report(made_run, tmp_path / "short.html").stat().st_size
+    assert len(text) < short + 1_500_000
+
+
+def test_a_spike_of_one_frame_is_seen_in_a_long_run(long_run, tmp_path):
+    run = shutil.copytree(long_run, tmp_path / "spike")
+    path = run / "analysis" / "frames.parquet"
+    table = pq.read_table(path).to_pydict()
+    table["ligand_offset_nm"][7_777] = 3.0
+    pq.write_table(pa.table(table), path)
+    figure = plot_time_series(read_record(run))
+    drawn = [np.nanmax(np.asarray(trace.y, dtype=float)) for trace in figure.data]
+    assert max(drawn[:3]) == pytest.approx(30.0)
+
+
+def test_long_contacts_are_shares_of_their_columns(long_run):
+    record = read_record(long_run)
+    figure = plot_raster(record)
+    shares = np.array(figure.data[0].z, dtype=float)
+    row = next(i for i, label in enumerate(figure.layout.yaxis.ticktext) if "V644 A" in label)
+    assert shares.shape[1] == 400
+    assert shares[row].mean() == pytest.approx(0.82, abs=0.01)
+    assert shares.max() <= 1.0
+
+
+def test_states_are_drawn_in_their_frames(made_run):
+    record = read_record(made_run)
+    (strip,) = [
+        trace
+        for trace in plot_block(record).data
+        if trace.type == "heatmap" and "unblocked" in np.asarray(trace.customdata).ravel().tolist()
+    ]
+    shown = np.asarray(strip.customdata)[0]
+    assert shown.tolist() == record.tables["frames"]["state"].to_pylist()
+
+
+def test_shares_of_the_paths_are_those_of_the_frames(made_run):
+    record = read_record(made_run)
+    share = record.column("frames", "water_path_past_ligand").mean()
+    notes = [note.text for note in plot_block(record).layout.annotations]
+    assert f"{100 * share:.0f} % of the time" in notes
+    # A column that is never defined has no row.
+    assert sum("of the time" in note for note in notes) == len(PATHS) - 3
+
+
+def test_the_part_that_had_not_settled_is_shaded(run):
+    path = run / "analysis" / "estimates.parquet"
+    table = pq.read_table(path).to_pydict()
+    table["n_discarded"] = [12] * len(table["name"])
+    pq.write_table(pa.table(table), path)
+    shades = [shape for shape in plot_block(read_record(run)).layout.shapes if shape.type == "rect"]
+    assert [(shade.x0, shade.x1) for shade in shades] == [(1.0, 13.0)]
+
+
+def test_densities_are_per_angstrom_and_keep_their_band(made_run):
+    record = read_record(made_run)
+    water = next(trace for trace in plot_density(record).data if trace.name == "water")
+    rows = [row for row in record.rows("density") if row["kind"] == "water"]
+    assert water.x == pytest.approx([row["per_nm"] / 10 for row in rows])
+    assert water.y == pytest.approx([row["z_nm"] * 10 for row in rows])
+
+
+def test_a_rate_without_an_event_is_hollow_and_bounded(made_run, page):
+    (points,) = plot_rates(read_record(made_run)).data
+    assert list(points.marker.symbol) == ["circle", "circle", "circle-open"]
+    assert points.error_x.array[2] == pytest.approx(73.8)
+    (row,) = [row for row in Page(page).rows if row[:2] == ["Na+", "whole pore"]]
+    assert row[5] == "less than 73.8"
+
+
+def test_regions_are_drawn_from_their_table(made_run):
+    (bars,) = plot_regions(read_record(made_run)).data
+    assert list(bars.x) == [1.0, 0.1, 0.0]
+
+
+def test_an_analysis_of_an_older_version_still_has_a_report(tmp_path):
+    old = report_run.write_run(tmp_path / "old", receptor=report_run.RECEPTOR, optional=False)
+    assert not set(read_record(old).tables) & set(OPTIONAL_COLUMNS)
+    text = write_report(old, tmp_path / "report.html").read_text(encoding="utf-8")
+    keys = re.findall(r'data-for="run1-(\S+)">', text)
+    assert {"block", "series", "profile"} <= set(keys)
+    assert not {"density", "rates", "regions"} & set(keys)
+    for sentence in (
+        "no table of states", "no density of water and ions", "no crossings of water and ions",
+        "no lifetimes of contacts", "no table of the faces",
+    ):  # fmt: skip
+        assert sentence in Page(text).text
+
+
+def test_an_optional_table_of_another_version_is_refused(run, tmp_path):
+    path = run / "analysis" / "states.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["share"]), path)
+    with pytest.raises(ReportError, match="no column share"):
+        write_report(run, tmp_path / "report.html")
+
+
+def test_a_run_of_one_frame_has_a_report(tmp_path):
+    one = report_run.write_run(tmp_path / "one", receptor=report_run.RECEPTOR, n_frames=1)
+    text = write_report(one, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'data-for="run1-(\S+)">', text)) == N_FIGURES
+
+
+def test_every_figure_has_a_button_that_saves_it(page):
+    saved = {attrs["data-save"] for _, attrs in Page(page).tags if "data-save" in attrs}
+    drawn = {attrs["data-for"] for _, attrs in Page(page).tags if "data-for" in attrs}
+    assert saved == drawn
+    assert len(saved) == N_FIGURES
+
+
+# ----------------------------------------------------------------- ligands of other kinds
+
+
+def test_an_ion_has_a_report_without_words_on_molecules(tmp_path):
+    ion = Chem.MolFromSmiles("[Mg+2]")
+    conformer = Chem.Conformer(1)
+    conformer.SetAtomPosition(0, (0.0, 0.0, 8.0))
+    ion.AddConformer(conformer)
+    file = tmp_path / "magnesium.sdf"
+    file.write_text(Chem.MolToMolBlock(ion) + "$$$$\n")
+    run = report_run.write_run(
+        tmp_path / "run", receptor=report_run.RECEPTOR, ligand_name="magnesium", ligand=file
+    )
+    text = Page(write_report(run, tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "magnesium (charge +2)" in text
+    assert "The ion has a fixed charge" in text
+    assert "gain or lose a proton" not in text
+    assert "ketamine" not in text
+
+
+def test_a_foreign_trajectory_has_a_report_without_a_simulation(run, tmp_path):
+    foreign = report_run.make_foreign(run)
+    text = Page(write_report(foreign, tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "S-ketamine (charge +1) in the pore of the GluN1/GluN2B NMDA receptor" in text
+    assert "in a trajectory from elsewhere: 50 frames" in text
+    assert "How this trajectory was made is not known" in text
+    for absent in ("Rebuilt near the site", "Equilibration", "no membrane voltage", "Segments of"):
+        assert absent not in text
+
+
+# ------------------------------------------------------------------------------ comparison
+
+
+@pytest.fixture(scope="module")
+def two_ligands(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    return [
+        read_record(
+            report_run.write_run(
+                folder / f"{ligand}{replica}", receptor=report_run.RECEPTOR, replica=replica,
+                ligand_name=ligand, shift_nm=shift,
+            )
+        )
+        for ligand, shift in (("S-ketamine", 0.0), ("memantine", 0.3))
+        for replica in (1, 2, 3)
+    ]  # fmt: skip
+
+
+def test_replicas_are_pooled_by_what_they_have_in_common(two_ligands):
+    conditions = conditions_of(two_ligands)
+    assert [condition.name for condition in conditions] == ["S-ketamine", "memantine"]
+    assert [len(condition.records) for condition in conditions] == [3, 3]
+    colours = {condition.colour for condition in conditions}
+    assert len(colours) == 2
+
+
+def test_a_run_given_twice_is_no_replica(two_ligands):
+    with pytest.raises(ReportError, match="are the same run"):
+        conditions_of([two_ligands[0], two_ligands[0]])
+
+
+def test_conditions_of_one_ligand_are_named_by_what_differs(made_run, tmp_path):
+    other = shutil.copytree(made_run, tmp_path / "membrane")
+    report_run.rewrite_inputs(other, protocol="membrane")
+    names = [c.name for c in conditions_of([read_record(made_run), read_record(other)])]
+    assert names == ["S-ketamine (name vestibule)", "S-ketamine (name membrane)"]
+
+
+def test_differences_have_an_interval_and_an_answer(two_ligands):
+    ((title, table),) = differences_tables(conditions_of(two_ligands))
+    assert title == "memantine minus S-ketamine"
+    rows = {row[0]: row for row in table.rows}
+    _, difference, interval, unit, answer, note = rows["depth of the ligand"]
+    low, high = map(float, interval.split(" to "))
+    assert low < float(difference) < high
+    assert low < 3.0 < high
+    assert (unit, answer, note) == ("Å", "higher", "")
+    assert rows["temperature"][4] == "no difference seen"
+    assert any("GluN2B L643, hydrophobic" in name for name in rows)
+
+
+def test_single_replicas_are_not_enough_data(two_ligands):
+    ((_, table),) = differences_tables(conditions_of([two_ligands[0], two_ligands[3]]))
+    assert {row[4] for row in table.rows} == {"not enough data"}
+    figure = plot_estimates(conditions_of([two_ligands[0], two_ligands[3]]))
+    assert {"circle", "circle-open"} == {trace.marker.symbol for trace in figure.data}
 
 
 # --------------------------------------------------------------------------------- the meshes
@@ -630,7 +883,8 @@ def test_the_browser_draws_every_figure(opened):
     assert len(drawn) == N_FIGURES
     assert set(drawn.values()) == {"yes"}
     panels = [a for tag, a in tags if tag == "g" and "subplot" in (a.get("class") or "").split()]
-    assert len(panels) == 4 + len(TIME_SERIES)
+    # Three upright profiles, one of them in two parts, seven other figures, the panels over time.
+    assert len(panels) > N_FIGURES + len(TIME_SERIES) - 2
 
 
 @pytest.mark.slow
@@ -663,3 +917,36 @@ def test_the_browser_has_nothing_to_complain_about(opened):
     spoken = [line for line in opened[1].splitlines() if "CONSOLE" in line]
     complaints = [line for line in spoken if re.search("error|refused|violat|fail", line, re.I)]
     assert complaints == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_figures_are_written_as_svg_files_of_their_own(made_run, tmp_path):
+    if BROWSER is None:
+        pytest.skip("no Chromium is installed")
+    paths = write_figures(made_run, tmp_path / "figures")
+    assert len(paths) == N_FIGURES
+    for path in paths:
+        root = ElementTree.parse(path).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        shown = [n for n in root.iter() if n.tag.rpartition("}")[2] in ("path", "image", "text")]
+        assert len(shown) > 5
+        links = [v for n in root.iter() for k, v in n.attrib.items() if k.endswith("href")]
+        assert all(link.startswith(("data:", "#")) for link in links)
+    profile = (tmp_path / "figures" / "run1-profile.svg").read_text()
+    assert "pore radius (Å)" in profile
+
+
+def test_without_a_browser_svg_files_are_refused_in_one_sentence(made_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("NMDASIM_BROWSER", "no-such-browser")
+    with pytest.raises(ReportError, match=r"no-such-browser\): install Chromium"):
+        write_figures(made_run, tmp_path / "figures")
+
+
+def test_a_browser_that_fails_is_named(made_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("NMDASIM_BROWSER", shutil.which("false"))
+    with pytest.raises(ReportError, match="false could not draw the figures"):
+        write_figures(made_run, tmp_path / "figures")
+    monkeypatch.setenv("NMDASIM_BROWSER", shutil.which("true"))
+    with pytest.raises(ReportError, match="true did not draw run1-scene"):
+        write_figures(made_run, tmp_path / "figures")

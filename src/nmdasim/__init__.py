@@ -32,7 +32,7 @@ _HOMES = {
         "estimate_occupancy", "poisson_interval", "statistical_inefficiency",
     ],
     "analysis": ["analyse_run", "summarise"],
-    "report": ["write_report"],
+    "report": ["write_figures", "write_report"],
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -170,13 +170,19 @@ def _analyse(asked: argparse.Namespace) -> int:
 
 
 def _report(asked: argparse.Namespace) -> int:
-    from nmdasim.report import write_report
+    from nmdasim.report import FOREIGN, write_figures, write_report
     from nmdasim.rundir import read_run_id
 
-    for folder in asked.runs:
-        read_run_id(Path(folder))  # Refuses what is no run as wrong use, before any work.
-    written = write_report([Path(folder) for folder in asked.runs], Path(asked.out))
-    _print_json({"report": written}) if asked.json else print(written)
+    folders = [Path(folder) for folder in asked.runs]
+    for folder in folders:
+        if not (folder / FOREIGN).is_file():
+            read_run_id(folder)  # Refuses what is no run as wrong use, before any work.
+    written = write_report(folders, Path(asked.out))
+    figures = write_figures(folders, Path(asked.figures)) if asked.figures else []
+    if asked.json:
+        _print_json({"report": written, "figures": figures})
+    else:
+        print(written, *figures, sep="\n")
     return 0
 
 
@@ -312,6 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     added = verb("report", _report, "write one HTML report from analysed runs")
     added.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
     added.add_argument("-o", "--out", default="report.html", metavar="FILE.html")
+    added.add_argument("--figures", metavar="DIR", help="also write each figure as an SVG file")
     added = verb("ligands", _ligands, "list the ligands that ship")
     added.add_argument("--ph", type=_ph, default=7.4)
     added = verb("ligand", _ligand, "prepare one ligand: a file per charge state, parameters")

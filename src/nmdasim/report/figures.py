@@ -1,33 +1,35 @@
-"""The plane figures of a report: radius profile, contacts and time series."""
+"""The plane figures of a report on radius, contacts and time series."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+import pyarrow as pa
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from nmdasim.report.palette import OKABE_ITO, TEMPLATE, TYPE_COLOURS
+from nmdasim.report.bins import MAX_COLUMNS, bin_starts, bin_times, time_axis
+from nmdasim.report.channel import draw_over_time, first_equilibrated, upright_band
+from nmdasim.report.palette import NOTHING, OKABE_ITO, TEMPLATE, TYPE_COLOURS
 from nmdasim.report.record import RunRecord, residue_label, rings_of, simulated_span
 from nmdasim.report.scene import HOLE_THRESHOLDS, height_text, ring_title
-from nmdasim.report.words import quantity, status_mark
+from nmdasim.report.words import status_mark, without_unit
 
 #: Column of frames.parquet, title of the panel, factor to the unit of the title.
 TIME_SERIES: tuple[tuple[str, str, float], ...] = (
-    ("ligand_depth_nm", "depth of the ligand (Å)", 10.0),
-    ("ammonium_depth_nm", "depth of the ammonium (Å)", 10.0),
     ("ligand_offset_nm", "offset from the axis (Å)", 10.0),
     ("ligand_tilt_deg", "tilt against the axis (°)", 1.0),
+    ("ammonium_angle_deg", "direction of the ammonium (°)", 1.0),
     ("ligand_rmsd_nm", "RMSD to the start (Å)", 10.0),
     ("filled_share", "filled share of the lumen", 1.0),
-    ("radius_past_ligand_nm", "radius left past the ligand (Å)", 10.0),
+    ("vestibule_volume_nm3", "volume of the vestibule (nm³)", 1.0),
+    ("fit_rmsd_nm", "RMSD of the pore's backbone (Å)", 10.0),
     ("temperature_k", "temperature (K)", 1.0),
     ("potential_kj_mol", "potential energy (MJ/mol)", 1e-3),
 )
 _ANGSTROM = 10.0
-_MAX_POINTS = 2000
-_MAX_COLUMNS = 400
+_MAX_ROWS = 40
 _TOP_RADIUS = 8.0
 _PANELS_ACROSS = 3
 # Light enough for black numbers in every cell.
@@ -54,7 +56,7 @@ def plot_profile(record: RunRecord) -> go.Figure:
         radius = record.column("profile", f"radius_{name}_nm") * _ANGSTROM
         error = record.column("profile", f"radius_{name}_error_nm") * _ANGSTROM
         start = record.column("profile", f"radius_start_{name}_nm") * _ANGSTROM
-        figure.add_traces(_band(z, radius, error, colour))
+        figure.add_traces(upright_band(z, radius, error, colour))
         figure.add_scatter(
             x=radius, y=z, mode="lines", name=f"{title}, mean", line={"color": colour, "width": 2},
             hovertemplate=f"{title}<br>z %{{y:.1f}} Å, radius %{{x:.2f}} Å<extra></extra>",
@@ -123,7 +125,7 @@ def plot_ring_contacts(record: RunRecord) -> go.Figure | None:
 
 
 def plot_raster(record: RunRecord) -> go.Figure | None:
-    """Draw which residue is in contact when, coloured by the most specific interaction.
+    """Draw which residue is in contact when.
 
     Parameters
     ----------
@@ -132,29 +134,30 @@ def plot_raster(record: RunRecord) -> go.Figure | None:
     Returns
     -------
     figure : plotly.graph_objects.Figure or None
-        Long runs are shown in at most 400 columns, each with every kind of contact that
-        occurs in it; None without any contact.
+        Up to 400 frames: each frame, coloured by the most specific interaction. More frames:
+        in 400 bins, the share of the frames with a contact of any kind. The forty residues that
+        are touched most; None without any contact.
     """
-    kinds = list(TYPE_COLOURS)
-    contacts = record.tables["contacts"].to_pylist()
+    contacts = record.rows("contacts")
+    touched: dict[tuple[str, int], float] = {}
+    for row in contacts:
+        key = (row["chain"], row["number"])
+        touched[key] = max(touched.get(key, 0.0), row["occupancy"])
+    most = sorted(touched, key=lambda key: -touched[key])[:_MAX_ROWS]
     heights = residue_heights(record)
-    order = sorted(
-        {(row["chain"], row["number"]) for row in contacts},
-        key=lambda key: (heights.get(key, 0.0), key),
-    )
+    order = sorted(most, key=lambda key: (heights.get(key, 0.0), key))
     if not order:
         return None
-    row_of = {key: i for i, key in enumerate(order)}
+    names = {(row["chain"], row["number"]): contact_label(row) for row in contacts}
+    labels = [names[key] for key in order]
     time = record.column("frames", "time_ps")
-    n_columns = min(len(time), _MAX_COLUMNS)
-    raster = np.full((len(order), n_columns), len(kinds))
-    for event in record.tables["contacts_by_frame"].to_pylist():
-        row = row_of.get((event["chain"], event["number"]))
-        if row is not None and event["type"] in kinds:
-            column = event["frame"] * n_columns // len(time)
-            raster[row, column] = min(raster[row, column], kinds.index(event["type"]))
-    labels = {(row["chain"], row["number"]): contact_label(row) for row in contacts}
-    return _raster_figure(raster, time, [labels[key] for key in order], kinds)
+    if len(time) > MAX_COLUMNS:
+        return _share_map(record, order, labels, time)
+    kinds = list(TYPE_COLOURS)
+    raster = np.full((len(order), len(time)), len(kinds))
+    for frames, rows, codes in _events(record, order, kinds):
+        np.minimum.at(raster, (rows, frames), codes)
+    return _raster_figure(raster, time, labels, kinds)
 
 
 def plot_time_series(record: RunRecord) -> go.Figure:
@@ -167,77 +170,40 @@ def plot_time_series(record: RunRecord) -> go.Figure:
     Returns
     -------
     figure : plotly.graph_objects.Figure
-        Runs of more than 2000 frames are shown as means of equal blocks.
+        Observables that the analysis does not have are left out. The dashed line is the mean
+        over the frames that its estimate uses.
     """
-    time, unit = _time_axis(record.column("frames", "time_ps"))
-    n_rows = -(-len(TIME_SERIES) // _PANELS_ACROSS)
+    shown = [panel for panel in TIME_SERIES if record.has(panel[0])]
+    time, unit = time_axis(record.column("frames", "time_ps"))
+    n_rows = -(-len(shown) // _PANELS_ACROSS)
     figure = make_subplots(
         rows=n_rows,
         cols=_PANELS_ACROSS,
         shared_xaxes="all",
-        subplot_titles=[title for _, title, _ in TIME_SERIES],
+        subplot_titles=[title for _, title, _ in shown],
         horizontal_spacing=0.11,
-        vertical_spacing=0.095,
+        vertical_spacing=0.3 / n_rows,
     )
-    for panel, (column, title, factor) in enumerate(TIME_SERIES):
+    for panel, (column, title, factor) in enumerate(shown):
         row, col = panel // _PANELS_ACROSS + 1, panel % _PANELS_ACROSS + 1
         values = record.column("frames", column).astype(float) * factor
-        figure.add_scatter(
-            x=thin(time), y=thin(values), mode="lines", row=row, col=col,
-            line={"color": OKABE_ITO["blue"], "width": 1.2},
-            hovertemplate=f"{title}: %{{y:.3~f}} at %{{x:.4~f}} {unit}<extra></extra>",
+        draw_over_time(
+            figure, time, values, colour=OKABE_ITO["blue"], row=row, col=col,
+            hover=f"{title}: %{{y:.3~f}} at %{{x:.4~f}} {unit}<extra></extra>",
         )  # fmt: skip
-        if np.isfinite(values).any():
+        first = first_equilibrated(record, without_unit(column))
+        used = values[min(first, len(values) - 1) :]
+        if np.isfinite(used).any():
             figure.add_hline(
-                y=float(np.nanmean(values)), row=row, col=col, line_width=1,
+                y=float(np.nanmean(used)), row=row, col=col, line_width=1,
                 line_dash="dash", line_color="#666",
             )  # fmt: skip
     figure.update_xaxes(title_text=f"time ({unit})", row=n_rows)
     figure.update_annotations(font_size=12)
     figure.update_layout(
-        template=TEMPLATE, showlegend=False, margin={"l": 45, "r": 10, "t": 50, "b": 45}
-    )
-    return figure
-
-
-def plot_comparison(names: Sequence[str], records: Sequence[RunRecord]) -> go.Figure:
-    """Draw each estimate of several runs side by side with its error bar.
-
-    Parameters
-    ----------
-    names : sequence of str
-        What to call each run.
-    records : sequence of RunRecord
-
-    Returns
-    -------
-    figure : plotly.graph_objects.Figure
-        A hollow point has no error because there is not enough data for one.
-    """
-    estimates = [
-        {row["name"]: row for row in record.tables["estimates"].to_pylist()} for record in records
-    ]
-    shown = list(dict.fromkeys(name for table in estimates for name in table))
-    units = {name: table[name]["unit"] for table in estimates for name in table}
-    n_rows = -(-len(shown) // _PANELS_ACROSS)
-    figure = make_subplots(
-        rows=n_rows,
-        cols=_PANELS_ACROSS,
-        shared_yaxes=True,
-        subplot_titles=[_estimate_title(name, units[name]) for name in shown],
-        horizontal_spacing=0.05,
-        vertical_spacing=min(0.12, 0.5 / n_rows),
-    )
-    for panel, name in enumerate(shown):
-        row, col = panel // _PANELS_ACROSS + 1, panel % _PANELS_ACROSS + 1
-        for label, table in zip(names, estimates, strict=True):
-            if name in table:
-                figure.add_trace(_estimate_point(label, table[name]), row=row, col=col)
-    figure.update_annotations(font_size=12)
-    figure.update_yaxes(autorange="reversed")
-    figure.update_layout(
-        template=TEMPLATE, showlegend=False, margin={"l": 60, "r": 15, "t": 30, "b": 30}
-    )
+        template=TEMPLATE, showlegend=False, height=80 + 180 * n_rows,
+        margin={"l": 45, "r": 10, "t": 35, "b": 45},
+    )  # fmt: skip
     return figure
 
 
@@ -286,43 +252,12 @@ def contact_label(row: Mapping) -> str:
     )
 
 
-def thin(values: NDArray) -> NDArray:
-    """Average equal blocks so that at most 2000 points are left.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (n_frames,)
-
-    Returns
-    -------
-    thinned : ndarray of float64
-        A last block that is not full is left out.
-    """
-    size = -(-len(values) // _MAX_POINTS)
-    whole = len(values) // size * size
-    return np.asarray(values[:whole], dtype=float).reshape(-1, size).mean(axis=1)
-
-
 def _with_ring(label: str, ring: str | None) -> str:
     return f"{ring_title(ring)} · {label}" if ring and ring != label else label
 
 
 def _ends(z: NDArray) -> list[float]:
     return [float(z.min()), float(z.max())]
-
-
-def _band(z: NDArray, radius: NDArray, error: NDArray, colour: str) -> list[go.Scatter]:
-    known = np.isfinite(radius) & np.isfinite(error)
-    if not known.any():
-        return []
-    low, high, level = (radius - error)[known], (radius + error)[known], z[known]
-    return [
-        go.Scatter(
-            x=np.concatenate([low, high[::-1]]), y=np.concatenate([level, level[::-1]]),
-            fill="toself", fillcolor=colour, opacity=0.25, line={"width": 0},
-            hoverinfo="skip", showlegend=False, mode="lines",
-        )
-    ]  # fmt: skip
 
 
 def _mark_profile(figure: go.Figure, record: RunRecord) -> None:
@@ -431,18 +366,71 @@ def _contact_hover(label: str, row: Mapping) -> str:
     return "<br>".join(parts)
 
 
+def _events(
+    record: RunRecord, order: Sequence[tuple[str, int]], kinds: Sequence[str]
+) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+    """Give frames, rows and kinds of the contacts of some residues, batch by batch."""
+    table = record.tables["contacts_by_frame"].select(["frame", "chain", "number", "type"])
+    chains = sorted({chain for chain, _ in order})
+    highest = max(number for _, number in order)
+    rows = np.full((len(chains) + 1, highest + 2), -1)
+    for i, (chain, number) in enumerate(order):
+        rows[chains.index(chain), number] = i
+    for batch in table.to_batches(max_chunksize=100_000):
+        numbers = batch.column("number").to_numpy(zero_copy_only=False)
+        row = rows[_codes(batch.column("chain"), chains), np.clip(numbers, 0, highest + 1)]
+        kind = _codes(batch.column("type"), kinds)
+        kept = (row >= 0) & (kind < len(kinds))
+        yield batch.column("frame").to_numpy(zero_copy_only=False)[kept], row[kept], kind[kept]
+
+
+def _codes(words: pa.Array, known: Sequence[str]) -> NDArray:
+    """Turn words into their places in a list; what is not in it comes last."""
+    encoded = words if pa.types.is_dictionary(words.type) else words.dictionary_encode()
+    place = [known.index(w) if w in known else len(known) for w in encoded.dictionary.to_pylist()]
+    table = np.array([*place, len(known)])
+    return table[encoded.indices.fill_null(len(place)).to_numpy(zero_copy_only=False)]
+
+
+def _share_map(
+    record: RunRecord, order: Sequence[tuple[str, int]], labels: Sequence[str], time: NDArray
+) -> go.Figure:
+    touched = np.zeros((len(order), len(time)), dtype=bool)
+    for frames, rows, _ in _events(record, order, list(TYPE_COLOURS)):
+        touched[rows, frames] = True
+    starts = bin_starts(len(time), MAX_COLUMNS)
+    size = np.diff(np.append(starts, len(time)))
+    share = np.add.reduceat(touched, starts, axis=1, dtype=np.int64) / size
+    shown, unit = time_axis(time)
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.round(share, 3), x=bin_times(shown, n_bins=MAX_COLUMNS),
+            y=list(range(len(labels))), zmin=0, zmax=1, ygap=2,
+            colorscale=[[0.0, NOTHING], [1.0, OKABE_ITO["blue"]]],
+            colorbar={"title": {"text": "share of<br>the frames"}, "thickness": 12, "len": 0.9},
+            hovertemplate=f"%{{z:.2f}} of the frames at %{{x:.4~f}} {unit}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_layout(
+        template=TEMPLATE,
+        xaxis={"title": {"text": f"time ({unit})"}, "showgrid": False},
+        yaxis={"tickvals": list(range(len(labels))), "ticktext": list(labels), "showgrid": False},
+        margin={"l": 10, "r": 10, "t": 75, "b": 45},
+    )
+    return figure
+
+
 def _raster_figure(
     raster: NDArray, time: NDArray, labels: Sequence[str], kinds: Sequence[str]
 ) -> go.Figure:
-    shown, unit = _time_axis(time)
-    colours = [*TYPE_COLOURS.values(), "#F7F7F7"]
+    shown, unit = time_axis(time)
+    colours = [*TYPE_COLOURS.values(), NOTHING]
     n = len(colours)
     names = np.array([*kinds, "none"], dtype=object)
     present = [i for i in range(len(kinds)) if (raster == i).any()]
     figure = go.Figure(
         go.Heatmap(
-            z=raster, x=np.linspace(shown[0], shown[-1], raster.shape[1]),
-            y=list(range(len(labels))), customdata=names[raster],
+            z=raster, x=shown, y=list(range(len(labels))), customdata=names[raster],
             hovertemplate=f"%{{x:.4~f}} {unit}: %{{customdata}}<extra></extra>",
             colorscale=[
                 [(i + edge) / n, colour] for i, colour in enumerate(colours) for edge in (0, 1)
@@ -464,27 +452,3 @@ def _raster_figure(
         margin={"l": 10, "r": 10, "t": 75, "b": 45},
     )
     return figure
-
-
-def _time_axis(time_ps: NDArray) -> tuple[NDArray, str]:
-    return (time_ps / 1000.0, "ns") if time_ps[-1] >= 10_000 else (time_ps, "ps")
-
-
-def _estimate_title(name: str, unit: str) -> str:
-    unit = {"nm": "Å", "deg": "°"}.get(unit, unit)
-    return html.escape(f"{quantity(name)} ({unit})" if unit else quantity(name))
-
-
-def _estimate_point(label: str, row: Mapping) -> go.Scatter:
-    factor = _ANGSTROM if row["unit"] == "nm" else 1.0
-    error = row["error"]
-    known = bool(error is not None and np.isfinite(error))
-    return go.Scatter(
-        x=[row["mean"] * factor], y=[html.escape(label)], mode="markers",
-        error_x={"type": "data", "array": [error * factor if known else 0.0], "visible": known},
-        marker={
-            "symbol": "circle" if known else "circle-open", "size": 9, "color": OKABE_ITO["blue"],
-        },
-        hovertemplate="%{x:.3~f}" + ("" if known else ", not enough data for an error")
-        + "<extra></extra>",
-    )  # fmt: skip

@@ -61,6 +61,13 @@
     }
   }
 
+  for (const button of document.querySelectorAll("[data-save]")) {
+    const plot = document.getElementById(button.dataset.save);
+    button.addEventListener("click", () => {
+      const { clientWidth: width, clientHeight: height } = plot;
+      Plotly.downloadImage(plot, { format: "svg", filename: plot.id, width, height });
+    });
+  }
   document.querySelectorAll(".controls").forEach(connect);
   document.querySelectorAll("details.run").forEach((details) =>
     details.addEventListener("toggle", () => drawAll(details)));

@@ -41,10 +41,26 @@ TYPE_COLOURS = {
     "cation-pi": OKABE_ITO["purple"],
     "pi-stacking": OKABE_ITO["sky"],
     "halogen": OKABE_ITO["green"],
+    "water bridge": OKABE_ITO["yellow"],
     "hydrophobic": OKABE_ITO["orange"],
     "close contact": "#9A9A9A",
 }
 """Kinds of interaction, the most specific first."""
+
+STATE_COLOURS = {
+    "blocked": OKABE_ITO["blue"],
+    "partial": OKABE_ITO["sky"],
+    "unblocked": OKABE_ITO["orange"],
+    "left": "#9A9A9A",
+    "trapped": OKABE_ITO["purple"],
+    "foot in the door": OKABE_ITO["vermilion"],
+    "open": OKABE_ITO["yellow"],
+    "closed": "#6B6B6B",
+}
+"""States of the block, then of the gate."""
+
+NOTHING = "#F4F4F4"
+"""Where there is nothing, or nothing is known."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 """Fonts that the reader's machine already has."""

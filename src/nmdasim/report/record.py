@@ -33,14 +33,10 @@ REQUIRED_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "frames": (
         "time_ps",
         "ligand_depth_nm",
-        "ammonium_depth_nm",
         "ligand_offset_nm",
-        "ligand_tilt_deg",
         "ligand_rmsd_nm",
         "radius_past_ligand_nm",
         "filled_share",
-        "potential_kj_mol",
-        "temperature_k",
     ),
     "contacts": (
         "chain",
@@ -68,6 +64,53 @@ REQUIRED_COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "estimates": ("name", "unit", "mean", "error", "n_frames", "n_effective", "note"),
 }
+
+#: Tables that not every analysis has, with the columns that the report shows of them.
+OPTIONAL_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "states": (
+        "group",
+        "state",
+        "share",
+        "share_error",
+        "n_visits",
+        "n_exits",
+        "lifetime_ns",
+        "lifetime_low_ns",
+        "lifetime_high_ns",
+        "note",
+    ),
+    "density": ("kind", "z_nm", "per_nm", "per_nm_error"),
+    "permeation": ("kind", "direction", "entered_ps", "left_ps"),
+    "permeation_rates": (
+        "kind",
+        "place",
+        "direction",
+        "count",
+        "time_ns",
+        "rate_per_ns",
+        "rate_low_per_ns",
+        "rate_high_per_ns",
+        "note",
+    ),
+    "contact_lifetimes": (
+        "level",
+        "residue",
+        "ring",
+        "type",
+        "occupancy",
+        "n_episodes",
+        "n_breaks",
+        "lifetime_ps",
+        "lifetime_low_ps",
+        "lifetime_high_ps",
+        "longest_ps",
+        "note",
+    ),
+    "regions": ("region", "n_touched", "occupancy", "occupancy_error", "residues", "note"),
+}
+
+#: Written by the analysis of a trajectory that no run folder holds, in place of run.toml.
+FOREIGN = "foreign.json"
 
 #: Heavy-atom RMSD beyond which two poses count as different, nm: a convention of docking.
 SAME_POSE = 0.2
@@ -139,12 +182,17 @@ class RunRecord:
     checks: tuple[Mapping, ...]
     """Checks of the run and its analysis."""
     tables: Mapping[str, pa.Table]
-    """Analysis tables by name, the keys of `REQUIRED_COLUMNS`."""
+    """Analysis tables by name: all of `REQUIRED_COLUMNS`, and what there is of
+    `OPTIONAL_COLUMNS`."""
+    is_foreign: bool = False
+    """Whether the trajectory comes from another program and nothing is known of how it was
+    made."""
 
     @property
     def title(self) -> str:
         """Name of the ligand and of the receptor."""
-        return f"{self.inputs['ligand']['name']} in {self.inputs['receptor']['name'].upper()}"
+        ligand, receptor = self.inputs["ligand"]["name"], self.inputs["receptor"]["name"]
+        return f"{ligand} in {receptor.upper() if receptor else 'the NMDA receptor channel'}"
 
     @property
     def subunit_of_chain(self) -> Mapping[str, str]:
@@ -161,6 +209,39 @@ class RunRecord:
     def ends_elsewhere(self) -> bool:
         """Whether the ligand of the last frame has left the starting pose."""
         return bool(self.column("frames", "ligand_rmsd_nm")[-1] > SAME_POSE)
+
+    def rows(self, table: str) -> list[dict]:
+        """Give the rows of one analysis table.
+
+        Parameters
+        ----------
+        table : str
+
+        Returns
+        -------
+        rows : list of dict
+            Empty when the analysis did not write the table.
+        """
+        return self.tables[table].to_pylist() if table in self.tables else []
+
+    def has(self, column: str) -> bool:
+        """Tell whether the frames hold a number or a word of this column at least once.
+
+        Parameters
+        ----------
+        column : str
+            Of frames.parquet.
+
+        Returns
+        -------
+        there : bool
+        """
+        if column not in self.tables["frames"].column_names:
+            return False
+        values = self.column("frames", column)
+        if values.dtype.kind == "f":
+            return bool(np.isfinite(values).any())
+        return any(value is not None for value in values.tolist())
 
     def column(self, table: str, name: str) -> NDArray:
         """Give one column of one analysis table.
@@ -194,16 +275,14 @@ def read_record(folder: Path) -> RunRecord:
         If the folder is no run folder, has no analysis yet, or a file of it is damaged.
     """
     folder = Path(folder)
+    if (folder / FOREIGN).is_file():
+        return _read_foreign(folder)
     if not (folder / RUN).is_file():
         raise ReportError(
             f"{folder} is not a run folder: it has no run.toml; "
             "give the folder that `nmdasim run` wrote"
         )
-    tables = {name: _read_table(folder, name) for name in REQUIRED_COLUMNS}
-    if not tables["frames"].num_rows:
-        raise ReportError(
-            f"{folder} has no production frames to report on; run longer, then analyse again"
-        )
+    tables = _read_tables(folder)
     residues, receptor_checks, source = _read_receptor(folder / RECEPTOR)
     subunit_of_chain = {row["chain"]: row["subunit"] for row in residues}
     return RunRecord(
@@ -222,6 +301,45 @@ def read_record(folder: Path) -> RunRecord:
         source=source,
         checks=_read_list(folder / ANALYSIS / "checks.json"),
         tables=tables,
+    )
+
+
+def _read_foreign(folder: Path) -> RunRecord:
+    """Read the analysis of a trajectory of another program: no simulation, no receptor file."""
+    about = _read_object(folder / FOREIGN)
+    ligand, subunit_of_chain = about.get("ligand"), about.get("subunits")
+    if not isinstance(ligand, Mapping) or not isinstance(subunit_of_chain, Mapping):
+        raise ReportError(f"{folder / FOREIGN} does not name ligand and subunits: analyse again")
+    atoms = _read_atoms(folder / TOPOLOGY)
+    seen = dict.fromkeys(
+        zip(atoms.chain.tolist(), atoms.number.tolist(), atoms.residue.tolist(), strict=True)
+    )
+    return RunRecord(
+        folder=folder,
+        inputs={"ligand": {"name": "ligand", **ligand}, "receptor": {"name": ""}},
+        provenance=about,
+        status={},
+        equilibration={},
+        segments=(),
+        ligand=_read_ligand(folder / LIGAND),
+        ligand_end=None,
+        atoms=atoms,
+        lining=_lining(atoms, subunit_of_chain),
+        residues=tuple(
+            {
+                "chain": chain,
+                "subunit": subunit_of_chain.get(chain, ""),
+                "number": str(number),
+                "name": name,
+                "status": "",
+            }
+            for chain, number, name in seen
+        ),
+        receptor_checks=(),
+        source={},
+        checks=_read_list(folder / ANALYSIS / "checks.json"),
+        tables=_read_tables(folder),
+        is_foreign=True,
     )
 
 
@@ -375,6 +493,16 @@ def _read_inputs(path: Path) -> Mapping:
     return inputs
 
 
+def _read_tables(folder: Path) -> Mapping[str, pa.Table]:
+    tables = {name: _read_table(folder, name) for name in REQUIRED_COLUMNS}
+    if not tables["frames"].num_rows:
+        raise ReportError(
+            f"{folder} has no production frames to report on; run longer, then analyse again"
+        )
+    there = (n for n in OPTIONAL_COLUMNS if (folder / ANALYSIS / f"{n}.parquet").is_file())
+    return {**tables, **{name: _read_table(folder, name) for name in there}}
+
+
 def _read_table(folder: Path, name: str) -> pa.Table:
     path = folder / ANALYSIS / f"{name}.parquet"
     if not path.is_file():
@@ -386,7 +514,8 @@ def _read_table(folder: Path, name: str) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise ReportError(f"{path} cannot be read ({error}): {_what_to_do(path)}") from error
-    missing = [column for column in REQUIRED_COLUMNS[name] if column not in table.column_names]
+    needed = {**REQUIRED_COLUMNS, **OPTIONAL_COLUMNS}[name]
+    missing = [column for column in needed if column not in table.column_names]
     if missing:
         raise ReportError(
             f"{path} has no column {', '.join(missing)}; it was written by another version: "
@@ -474,7 +603,7 @@ def _read_atoms(path: Path) -> Atoms:
 
 def _lining(receptor: Atoms, subunit_of_chain: Mapping[str, str]) -> Atoms:
     def in_lining(i: int) -> bool:
-        subunit = subunits().get(subunit_of_chain.get(receptor.chain[i], ""))
+        subunit = subunits().get(subunit_of_chain.get(str(receptor.chain[i]), ""))
         return subunit is not None and any(
             receptor.number[i] in subunit.segments[name] for name in ("m2", "m2_m3", "m3")
         )

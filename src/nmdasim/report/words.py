@@ -38,6 +38,22 @@ _QUANTITIES = {
     "filled_share": "filled share of the lumen",
     "potential": "potential energy",
     "fit_rmsd": "RMSD of the pore's backbone",
+    "ammonium_above_ring": "ammonium above the asparagine ring",
+    "ammonium_angle": "direction of the ammonium",
+    "filter_radius": "radius of the filter",
+    "gate_radius": "radius of the gate",
+    "path_radius": "least radius of the whole pore",
+    "water_path": "water connected through the pore",
+    "water_path_past_ligand": "water connected past the ligand",
+    "water_from_inside": "height reached by water from inside",
+    "water_from_outside": "height reached by water from outside",
+    "hydrated_ion_path": "hydrated ion fits through the pore",
+    "hydrated_ion_past_ligand": "hydrated ion fits past the ligand",
+    "bare_ion_path": "bare ion fits through the pore",
+    "bare_ion_past_ligand": "bare ion fits past the ligand",
+    "vestibule_volume": "volume of the vestibule",
+    "vestibule_filled_share": "filled share of the vestibule",
+    "cross_section": "cross-section of the lumen at the ligand",
 }
 _MARKS = {"side chain rebuilt": " †", "rebuilt": " ‡"}
 _DOI = re.compile(r"(?:doi:|https?://doi\.org/)\s*(10\.\d{4,9}/[^\s;,\]]+)", re.IGNORECASE)
@@ -95,13 +111,21 @@ def headline(record: RunRecord) -> str:
     -------
     text : str
     """
-    ligand, receptor = record.inputs["ligand"], record.inputs["receptor"]
+    name, receptor = record.inputs["ligand"]["name"], record.inputs["receptor"]["name"]
     subunits = "/".join(sorted(set(record.subunit_of_chain.values())))
     charge = Chem.GetFormalCharge(record.ligand)
+    where = f"in the pore of the {subunits} NMDA receptor"
+    if record.is_foreign:
+        n_frames = record.tables["frames"].num_rows
+        seen = f"{n_frames} frame{'s' * (n_frames > 1)} over {length_text(record.duration_ps)}"
+        return (
+            f"{name} (charge {charge:+d}) {where}, in a trajectory from elsewhere: {seen}. "
+            + verdict(record)
+        )
     protocol = record.inputs.get("protocol", {}).get("name", "")
     return (
-        f"{length_text(record.duration_ps)} of {ligand['name']} (charge {charge:+d}) in the pore "
-        f"of the {subunits} NMDA receptor (PDB {receptor['name'].upper()})"
+        f"{length_text(record.duration_ps)} of {name} (charge {charge:+d}) {where} "
+        f"(PDB {receptor.upper()})"
         + (f", protocol {protocol}" if protocol else "")
         + f". {verdict(record)}"
     )
@@ -179,23 +203,7 @@ def limits(record: RunRecord) -> tuple[str, ...]:
     -------
     sentences : tuple of str
     """
-    sentences = [
-        f"{length_text(record.duration_ps)} of one replica says nothing about affinity, potency, "
-        "residence time or the rate of block. It shows only how the ligand begins to move from "
-        "where it was placed."
-    ]
-    if _is_cut_out(record):
-        sentences.append(
-            "Only the lining of the pore was simulated, in water: there is no membrane, no "
-            "membrane voltage and there are no ligand-binding domains, and restraints hold the "
-            "backbone away from the site. Opening and closing of the gate, permeation, "
-            "trapping and ways in through the membrane cannot be seen."
-        )
-    else:
-        sentences.append(
-            "The ligand-binding and amino-terminal domains are absent: agonists, and opening "
-            "and closing of the gate, cannot be seen."
-        )
+    sentences = [_length_limit(record), *_model_limits(record)]
     sentences += _progress_limits(record)
     sentences += [*_data_limits(record), *_structure_limits(record)]
     failed = [check["name"] for check in all_checks(record) if not check["passed"]]
@@ -270,6 +278,8 @@ def estimates_table(record: RunRecord) -> Table:
     rows = []
     for row in record.tables["estimates"].to_pylist():
         mean, error, unit = row["mean"], row["error"], row["unit"]
+        if not row["n_frames"]:
+            continue
         if unit == "nm":
             mean, error, unit = _scaled(mean), _scaled(error), "Å"
         effective = row["n_effective"]
@@ -280,13 +290,17 @@ def estimates_table(record: RunRecord) -> Table:
                 unit or "",
                 str(row["n_frames"]),
                 f"{effective:.1f}" if _known(effective) else "unknown",
+                str(row.get("n_discarded") or 0),
                 row["note"] or "",
             )
         )
     return Table(
-        headings=("quantity", "mean ± error", "unit", "frames", "independent frames", "note"),
+        headings=(
+            "quantity", "mean ± error", "unit", "frames", "independent frames",
+            "left out at the start", "note",
+        ),
         rows=tuple(rows),
-    )
+    )  # fmt: skip
 
 
 def estimate_text(mean: float | None, error: float | None) -> str:
@@ -431,8 +445,7 @@ def ligand_facts(record: RunRecord) -> Mapping[str, str]:
     -------
     facts : mapping of str to str
     """
-    molecule = Chem.RemoveHs(record.ligand)
-    Chem.AssignStereochemistryFrom3D(molecule)
+    molecule = _without_hydrogens(record.ligand)
     rdCIPLabeler.AssignCIPLabels(molecule)
     labels = [
         f"{atom.GetProp('_CIPCode')} ({atom.GetSymbol()}, atom {atom.GetIdx() + 1})"
@@ -447,6 +460,11 @@ def ligand_facts(record: RunRecord) -> Mapping[str, str]:
         "charge simulated": f"{Chem.GetFormalCharge(record.ligand):+d} e",
     }
     recorded = {**record.provenance.get("ligand", {}), **record.inputs["ligand"]}
+    if record.ligand.GetNumAtoms() == 1:
+        facts["stereo centres (CIP)"] = "none: an ion"
+        return facts
+    if record.is_foreign:
+        return facts
     if _known(recorded.get("population")):
         at = f" at pH {recorded['ph']:g}" if _known(recorded.get("ph")) else ""
         facts["share in this charge state"] = f"{100 * recorded['population']:.0f} %{at}"
@@ -469,8 +487,7 @@ def draw_ligand(record: RunRecord) -> str:
     svg : str
         An SVG element without an XML header.
     """
-    molecule = Chem.RemoveHs(record.ligand)
-    Chem.AssignStereochemistryFrom3D(molecule)
+    molecule = _without_hydrogens(record.ligand)
     Compute2DCoords(molecule)
     flat = rdMolDraw2D.PrepareMolForDrawing(molecule, kekulize=True)
     drawing = rdMolDraw2D.MolDraw2DSVG(300, 240)
@@ -594,6 +611,26 @@ def quantity_title(name: str) -> str:
     return f"{prefix} · {title}" if prefix else title
 
 
+def without_unit(column: str) -> str:
+    """Take the unit off the name of a column, as the estimates do.
+
+    Parameters
+    ----------
+    column : str
+
+    Returns
+    -------
+    name : str
+
+    Examples
+    --------
+    >>> without_unit("potential_kj_mol"), without_unit("filled_share")
+    ('potential', 'filled_share')
+    """
+    match = _FIELD.fullmatch(column)
+    return match[1] if match and match[1] else column
+
+
 def length_text(ps: float) -> str:
     """Write a length of time in the unit a reader expects.
 
@@ -650,7 +687,54 @@ def link_dois(references: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _is_cut_out(record: RunRecord) -> bool:
+def _length_limit(record: RunRecord) -> str:
+    visits = [row for row in record.rows("states") if row["group"] == "site"]
+    if any(row["n_exits"] for row in visits):
+        return (
+            f"The ligand left its site within {length_text(record.duration_ps)} of one replica: a "
+            "residence time from one trajectory is a guess, and says nothing about affinity or "
+            "potency."
+        )
+    return (
+        f"{length_text(record.duration_ps)} of one replica says nothing about affinity, potency, "
+        "residence time or the rate of block. It shows only how the ligand begins to move from "
+        "where it was placed."
+    )
+
+
+def _model_limits(record: RunRecord) -> list[str]:
+    if record.is_foreign:
+        return [
+            "How this trajectory was made is not known here: force field, membrane, voltage, "
+            "restraints and what was left out of the receptor decide what it can show."
+        ]
+    if is_cut_out(record):
+        return [
+            "Only the lining of the pore was simulated, in water: there is no membrane, no "
+            "membrane voltage and there are no ligand-binding domains, and restraints hold the "
+            "backbone away from the site. Opening and closing of the gate, permeation, "
+            "trapping and ways in through the membrane cannot be seen."
+        ]
+    return [
+        "The ligand-binding and amino-terminal domains are absent: agonists, and opening "
+        "and closing of the gate, cannot be seen."
+    ]
+
+
+def is_cut_out(record: RunRecord) -> bool:
+    """Tell whether only the lining of the pore was simulated.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    cut_out : bool
+        False where nothing is known of how the trajectory was made.
+    """
+    if record.is_foreign:
+        return False
     return record.inputs.get("protocol", {}).get("name", "vestibule") != "membrane"
 
 
@@ -666,7 +750,7 @@ def _progress_limits(record: RunRecord) -> list[str]:
 
 
 def _data_limits(record: RunRecord) -> list[str]:
-    rows = record.tables["estimates"].to_pylist()
+    rows = [row for row in record.rows("estimates") if row["n_frames"]]
     without = [quantity(row["name"]) for row in rows if not _known(row["error"])]
     sentences = []
     if without:
@@ -685,17 +769,37 @@ def _structure_limits(record: RunRecord) -> list[str]:
     table, n_near = site_table(record)
     resolution = record.source.get("resolution_angstrom") or record.source.get("resolution")
     sentences = []
-    if table.rows:
+    if record.is_foreign:
+        sentences.append(
+            "Which atoms of the receptor were seen in an experiment and which were modelled is not "
+            "known here."
+        )
+    elif table.rows:
         seen_at = f" The deposited structure has {resolution} Å resolution." if resolution else ""
         sentences.append(
             f"{len(table.rows)} of the {n_near} residues within {NEAR_SITE * _ANGSTROM:.0f} Å of "
             f"the ligand have atoms that were rebuilt, not seen (marked † and ‡).{seen_at}"
         )
-    sentences.append(
-        f"One charge state was simulated ({Chem.GetFormalCharge(record.ligand):+d} e) with fixed "
-        "charges; it cannot gain or lose a proton."
-    )
+    charge = Chem.GetFormalCharge(record.ligand)
+    if record.ligand.GetNumAtoms() == 1:
+        sentences.append(
+            f"The ion has a fixed charge ({charge:+d} e) and a fixed radius: how tightly it holds "
+            "its waters, and whether it loses them in the pore, depend on that model above all."
+        )
+    else:
+        sentences.append(
+            f"One charge state was simulated ({charge:+d} e) with fixed charges; it cannot gain or "
+            "lose a proton."
+        )
     return sentences
+
+
+def _without_hydrogens(ligand: Chem.Mol) -> Chem.Mol:
+    molecule = Chem.RemoveHs(ligand)
+    # A lone ion has no stereochemistry to assign.
+    if molecule.GetNumBonds():
+        Chem.AssignStereochemistryFrom3D(molecule)
+    return molecule
 
 
 def _table_of(rows: Sequence[Mapping]) -> Table:
