@@ -373,13 +373,15 @@ def measure_blockade(
     blockade : Blockade
     """
     frames = np.asarray(coordinates)
-    walls = frames[:, sites.protein].astype(np.float64)
     guest = frames[:, sites.ligand].astype(np.float64)
     centroid = guest.mean(axis=1)
     amine = _mean_of(frames, sites.amine)
-    pore = radius_profile(walls, radii=sites.protein_radii, levels=levels)
+    # The frames go whole to the pore's functions: nan marks what is no wall.
+    radii = np.full(frames.shape[1], np.nan)
+    radii[sites.protein] = sites.protein_radii
+    pore = radius_profile(frames, radii=radii, levels=levels)
     past = radius_profile_past(
-        pore, walls, radii=sites.protein_radii, blocker=guest, blocker_radii=sites.ligand_radii
+        pore, frames, radii=radii, blocker=guest, blocker_radii=sites.ligand_radii
     )
     span = np.stack([guest[..., 2].min(axis=1), guest[..., 2].max(axis=1)], axis=1)
     heights = _ring_heights(frames, sites)
@@ -396,7 +398,7 @@ def measure_blockade(
         rmsd=np.sqrt(((guest - np.asarray(reference, float)) ** 2).sum(-1).mean(-1)),
         radius_at=_radius_at(pore, centroid[:, 2]),
         radius_past=_least_radius(past, span[:, 0], span[:, 1]),
-        filled_share=_filled_share(pore, walls, guest, sites),
+        filled_share=_filled_share(pore, frames, radii, guest, sites),
         levels=pore.levels.copy(),
         radius_open=pore.radius.astype(np.float32),
         radius_ligand=past.radius.astype(np.float32),
@@ -568,21 +570,20 @@ def _least_radius(
 
 def _filled_share(
     pore: PoreProfile,
-    walls: NDArray[np.float64],
+    frames: NDArray[np.floating],
+    radii: NDArray[np.float64],
     guest: NDArray[np.float64],
     sites: BlockadeSites,
 ) -> NDArray[np.float64]:
     depth = guest[..., 2].mean(axis=1)
-    share = np.full(len(walls), np.nan)
+    nearest = np.abs(pore.levels - depth[:, None]).argmin(axis=1)
     inside = (depth >= pore.levels[0]) & (depth <= pore.levels[-1])
-    for frame in np.flatnonzero(inside):
-        level = np.abs(pore.levels - depth[frame]).argmin()
-        _, share[frame] = cross_section(
-            walls[frame],
-            radii=sites.protein_radii,
-            blocker=guest[frame],
-            blocker_radii=sites.ligand_radii,
-            level=pore.levels[level],
-            centre=pore.centre[frame, level],
-        )
+    _, share = cross_section(
+        frames,
+        radii=radii,
+        blocker=guest,
+        blocker_radii=sites.ligand_radii,
+        level=np.where(inside, pore.levels[nearest], np.nan),
+        centre=pore.centre[np.arange(len(frames)), nearest],
+    )
     return share

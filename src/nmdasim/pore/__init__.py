@@ -12,6 +12,8 @@ from nmdasim.pore.frame import (
     superpose,
     to_pore,
 )
+from nmdasim.pore.kernels import MAX_RADIUS_NM
+from nmdasim.pore.lumen import PROBE_NM, cross_section, lumen_volume
 from nmdasim.pore.profile import (
     DEFAULT_LEVELS_NM,
     REACH_NM,
@@ -20,8 +22,7 @@ from nmdasim.pore.profile import (
     radius_profile,
     radius_profile_past,
 )
-from nmdasim.pore.section import PROBE_NM, cross_section
-from nmdasim.pore.spheres import MAX_RADIUS_NM, RADII_NM, clearance, radii_of
+from nmdasim.pore.spheres import RADII_NM, clearance, radii_of
 
 __all__ = [
     "DEFAULT_LEVELS_NM",
@@ -37,6 +38,7 @@ __all__ = [
     "cross_section",
     "fit_pore_frame",
     "from_pore",
+    "lumen_volume",
     "radii_of",
     "radius_profile",
     "radius_profile_past",

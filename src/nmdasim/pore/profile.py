@@ -6,9 +6,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nmdasim.errors import PoreError
-from nmdasim.pore.climb import climb
-from nmdasim.pore.path import search_path
-from nmdasim.pore.spheres import MAX_RADIUS_NM, checked_spheres, clearance, near_the_pore
+from nmdasim.pore.kernels import (
+    MAX_RADIUS_NM,
+    NO_ATOM,
+    NOT_FINITE,
+    grid_within,
+    profile_frames,
+    touched_levels,
+)
+from nmdasim.pore.spheres import Spheres, checked_levels, checked_spheres, in_blocks
 
 #: Levels every 0.025 nm from below the asparagine ring to above the outer gate.
 DEFAULT_LEVELS_NM = np.linspace(-1.0, 3.5, 181)
@@ -18,10 +24,6 @@ DEFAULT_LEVELS_NM.flags.writeable = False
 REACH_NM = 0.3
 #: The gap that is left beside a blocker lies further out.
 REACH_PAST_NM = 0.5
-# Frames that climb together.
-_BLOCK = 32
-# Levels this far from a blocker lead the search into the gap beside it.
-_APPROACH_NM = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,6 +51,7 @@ def radius_profile(
     radii: ArrayLike,
     levels: ArrayLike = DEFAULT_LEVELS_NM,
     reach: float = REACH_NM,
+    n_threads: int = 1,
 ) -> PoreProfile:
     """Measure the radius of the pore at each level of each frame.
 
@@ -68,6 +71,8 @@ def radius_profile(
         Rising heights.
     reach : float, nm
         How far from the axis a centre may lie; a lumen that bends further needs more.
+    n_threads : int
+        Frames are shared among so many; the result does not depend on it.
 
     Returns
     -------
@@ -89,17 +94,20 @@ def radius_profile(
     .. [1] O. Smart et al., J. Mol. Graph. 14, 354 (1996),
        doi:10.1016/S0263-7855(97)00009-X
     """
-    frames, sizes, heights = checked_spheres(coordinates, radii, levels)
-    heavy = np.isfinite(sizes)
-    centre = np.empty((len(frames), len(heights), 2))
-    radius = np.empty(centre.shape[:2])
-    for first in range(0, len(frames), _BLOCK):
-        block = slice(first, first + _BLOCK)
-        walls = [
-            near_the_pore(atoms, sizes[heavy], heights, reach) for atoms in frames[block, heavy]
-        ]
-        seeds = [search_path(wall, heights, reach) for wall in walls]
-        centre[block], radius[block] = climb(np.array(seeds), walls, heights, reach)
+    frames, picked, sizes = checked_spheres(coordinates, radii)
+    heights = checked_levels(levels)
+    centre = np.full((len(frames), len(heights), 2), np.nan)
+    radius = np.full(centre.shape[:2], np.nan)
+    _measure(
+        (frames, picked, sizes),
+        (frames[:, :0], picked[:0], sizes[:0]),
+        heights,
+        reach=reach,
+        mine=np.ones(radius.shape, dtype=bool),
+        centre=centre,
+        radius=radius,
+        n_threads=n_threads,
+    )
     return PoreProfile(levels=heights, radius=_with_walls(radius), centre=centre)
 
 
@@ -111,6 +119,7 @@ def radius_profile_past(
     blocker: ArrayLike,
     blocker_radii: ArrayLike,
     reach: float = REACH_PAST_NM,
+    n_threads: int = 1,
 ) -> PoreProfile:
     """Measure what remains of the pore's radius when a blocker counts as wall.
 
@@ -128,6 +137,8 @@ def radius_profile_past(
         nan for atoms to leave out.
     reach : float, nm
         How far from the axis the centre of a gap beside the blocker may lie.
+    n_threads : int
+        Frames are shared among so many; the result does not depend on it.
 
     Returns
     -------
@@ -141,68 +152,59 @@ def radius_profile_past(
     PoreError
         If the shapes do not agree.
     """
-    frames, sizes, levels = checked_spheres(coordinates, radii, profile.levels)
-    guests, guest_sizes, _ = checked_spheres(blocker, blocker_radii, profile.levels)
+    frames, picked, sizes = checked_spheres(coordinates, radii)
+    guests, solid, guest_sizes = checked_spheres(blocker, blocker_radii)
+    guests = guests.astype(frames.dtype, copy=False)
     if not len(frames) == len(guests) == len(profile.radius):
         raise PoreError(
             f"got {len(profile.radius)} frames of the profile, {len(frames)} of the pore and "
             f"{len(guests)} of the blocker; need the same number of each"
         )
-    heavy, solid = np.isfinite(sizes), np.isfinite(guest_sizes)
-    walls = np.concatenate([sizes[heavy], guest_sizes[solid]])
-    centre, radius = profile.centre.copy(), profile.radius.copy()
-    for first in range(0, len(frames), _BLOCK):
-        block = slice(first, first + _BLOCK)
-        both = np.concatenate([frames[block, heavy], guests[block, solid]], axis=1)
-        touched = np.array(
-            [
-                _touched(middle, size, levels, guest, guest_sizes[solid])
-                for middle, size, guest in zip(
-                    centre[block], radius[block], guests[block, solid], strict=True
-                )
-            ]
-        )
-        tops, found = _around(both, walls, levels, touched, reach)
-        frame, level = np.nonzero(touched)
-        centre[frame + first, level] = tops[frame, level]
-        radius[frame + first, level] = np.fmin(
-            _with_walls(found[frame, level]), radius[frame + first, level]
-        )
+    levels = checked_levels(profile.levels)
+    touched = touched_levels(profile.centre, profile.radius, levels, guests, solid, guest_sizes)
+    centre, found = profile.centre.copy(), np.full(profile.radius.shape, np.inf)
+    _measure(
+        (frames, picked, sizes),
+        (guests, solid, guest_sizes),
+        levels,
+        reach=reach,
+        mine=touched,
+        centre=centre,
+        radius=found,
+        n_threads=n_threads,
+    )
+    radius = np.fmin(_with_walls(found), profile.radius)
     return PoreProfile(levels=levels, radius=radius, centre=centre)
 
 
-def _around(
-    frames: NDArray[np.float64],
-    radii: NDArray[np.float64],
+def _measure(
+    walls: Spheres,
+    guests: Spheres,
     levels: NDArray[np.float64],
-    touched: NDArray[np.bool_],
+    *,
     reach: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres and unclipped radii at the touched levels, the blocker among the atoms."""
-    seeds = np.full((*touched.shape, 2), np.nan)
-    walls = []
-    for atoms, mine, seed in zip(frames, touched, seeds, strict=True):
-        at = levels[mine] if mine.any() else levels
-        stretch = (levels > at[0] - _APPROACH_NM) & (levels < at[-1] + _APPROACH_NM)
-        walls.append(near_the_pore(atoms, radii, levels[stretch], reach))
-        if mine.any():
-            seed[mine] = search_path(walls[-1], levels[stretch], reach)[mine[stretch]]
-    return climb(seeds, walls, levels, reach)
-
-
-def _touched(
+    mine: NDArray[np.bool_],
     centre: NDArray[np.float64],
     radius: NDArray[np.float64],
-    levels: NDArray[np.float64],
-    guest: NDArray[np.float64],
-    sizes: NDArray[np.float64],
-) -> NDArray[np.bool_]:
-    """Tell at which levels the guest reaches into the sphere, shape (n_levels,)."""
-    if not len(guest):
-        return np.zeros(len(levels), dtype=bool)
-    points = np.column_stack([centre, levels])
-    room = clearance(points, coordinates=guest, radii=sizes)
-    return room < np.nan_to_num(radius, nan=MAX_RADIUS_NM)
+    n_threads: int,
+) -> None:
+    """Fill centre and radius at the levels that are `mine`, blocks of frames side by side."""
+
+    def measure(block: slice) -> int:
+        return profile_frames(
+            walls[0][block], *walls[1:], guests[0][block], *guests[1:], levels,
+            grid_within(float(reach)), float(reach), mine[block], centre[block], radius[block],
+        )  # fmt: skip
+
+    answers = in_blocks(measure, len(radius), n_threads)
+    if NOT_FINITE in answers:
+        raise PoreError("got coordinates that are not finite; leave the broken frames out")
+    if NO_ATOM in answers:
+        raise PoreError(
+            f"no atom lies within {reach + MAX_RADIUS_NM:.1f} nm of the axis between "
+            f"z = {levels[0]:g} and {levels[-1]:g} nm in some frame; move the coordinates into "
+            "the pore frame first"
+        )
 
 
 def _with_walls(radius: NDArray[np.float64]) -> NDArray[np.float64]:
