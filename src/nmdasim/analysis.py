@@ -386,8 +386,9 @@ _SCHEMAS = {
          ("occupancy", pa.float64()), ("occupancy_error", pa.float64())]
     ),
     "contacts_by_frame": pa.schema(
-        [("frame", pa.int64()), ("chain", pa.string()), ("number", pa.int64()),
-         ("type", pa.string()), ("distance_nm", pa.float32())]
+        [("frame", pa.int32()), ("chain", pa.dictionary(pa.int32(), pa.string())),
+         ("number", pa.int32()), ("type", pa.dictionary(pa.int32(), pa.string())),
+         ("distance_nm", pa.float32())]
     ),
     "states": pa.schema(
         [("group", pa.string()), ("state", pa.string()), ("share", pa.float64()),

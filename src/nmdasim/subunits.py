@@ -13,14 +13,25 @@ from pathlib import Path
 #: Rings of equivalent pore residues, from the cytoplasmic to the extracellular side.
 RING_NAMES = ("asparagine", "hydrophobic_1", "hydrophobic_2", "threonine", "a652", "vivi")
 
-ONE_LETTER = {
+_FORMS = {
     "ALA": "A", "ARG": "R", "ASN": "N", "ASP": "D", "CYS": "C", "GLN": "Q", "GLU": "E",
     "GLY": "G", "HIS": "H", "ILE": "I", "LEU": "L", "LYS": "K", "MET": "M", "PHE": "F",
     "PRO": "P", "SER": "S", "THR": "T", "TRP": "W", "TYR": "Y", "VAL": "V",
-    # The same residues in their protonation states, as the common force fields name them.
-    "ASH": "D", "GLH": "E", "LYN": "K", "CYX": "C", "CYM": "C",
+    # The same residues in their protonation states: Amber, CHARMM, then GROMACS, GROMOS, OPLS.
+    "ASH": "D", "GLH": "E", "LYN": "K", "ARN": "R", "CYX": "C", "CYM": "C",
     "HID": "H", "HIE": "H", "HIP": "H", "HSD": "H", "HSE": "H", "HSP": "H",
+    "ASPP": "D", "GLUP": "E", "LSN": "K", "ASPH": "D", "GLUH": "E", "LYSH": "K", "ARGN": "R",
+    "HISA": "H", "HISB": "H", "HISD": "H", "HISE": "H", "HISH": "H", "HIS1": "H",
+    "CYSH": "C", "CYS1": "C", "CYS2": "C",
 }  # fmt: skip
+
+ONE_LETTER = _FORMS | {
+    # Amber marks the ends of a chain in front: NALA, CALA.
+    end + name: letter
+    for end in "NC"
+    for name, letter in _FORMS.items()
+    if len(name) == 3
+}
 """One-letter codes of the amino acids under every name that nmdasim meets."""
 
 # Fewer residues than this are not enough to tell GluN2A from GluN2B.
@@ -28,6 +39,28 @@ _MIN_RESIDUES = 12
 # GluN2A and GluN2B are about 90 % identical in the membrane domain at their best shift.
 _MIN_IDENTITY = 0.8
 _MAX_SHIFT = 100
+
+
+def without_end(name: str) -> str:
+    """Take Amber's mark of a chain's end off a residue name.
+
+    Parameters
+    ----------
+    name : str
+        Such as NVAL or CHIP; other names are allowed.
+
+    Returns
+    -------
+    name : str
+        In capitals: VAL, HIP; names without the mark stay.
+
+    Examples
+    --------
+    >>> without_end("CHIP"), without_end("HIS1")
+    ('HIP', 'HIS1')
+    """
+    name = name.upper()
+    return name[1:] if name in ONE_LETTER and name not in _FORMS else name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,18 @@ chunks. `interactions` does all three.
 """
 
 from nmdasim.contacts.chemistry import interaction_sites
-from nmdasim.contacts.geometry import find_interactions, interactions, merge_interactions
+from nmdasim.contacts.geometry import (
+    InteractionsBuilder,
+    find_interactions,
+    interactions,
+    merge_interactions,
+)
+from nmdasim.contacts.lifetimes import contact_lifetimes, contact_lifetimes_table
 from nmdasim.contacts.model import (
     INTERACTION_TYPES,
     PLIP,
     PROLIF,
+    ContactLifetime,
     ContactOccupancy,
     ContactResidue,
     Interactions,
@@ -35,12 +42,16 @@ __all__ = [
     "INTERACTION_TYPES",
     "PLIP",
     "PROLIF",
+    "ContactLifetime",
     "ContactOccupancy",
     "ContactResidue",
     "InteractionSites",
     "InteractionThresholds",
     "Interactions",
+    "InteractionsBuilder",
     "RingOccupancy",
+    "contact_lifetimes",
+    "contact_lifetimes_table",
     "contact_occupancies",
     "contacts_by_frame_table",
     "contacts_table",

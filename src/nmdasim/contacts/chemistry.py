@@ -7,17 +7,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rdkit import Chem
 
+from nmdasim.contacts.kernel import KINDS, Typed
 from nmdasim.contacts.model import (
     INTERACTION_TYPES,
     PLIP,
-    Chemistry,
     ContactResidue,
     Indices,
     InteractionSites,
     InteractionThresholds,
 )
 from nmdasim.errors import SelectionError
-from nmdasim.subunits import ONE_LETTER
+from nmdasim.subunits import ONE_LETTER, without_end
 
 _BACKBONE = "N-CA CA-C C-O C-OXT CA-CB"
 
@@ -62,16 +62,14 @@ _ALIPHATIC_RING = {"PRO": frozenset({"CB", "CG", "CD"})}
 _ANIONS = {"ASP": ("OD1", "OD2"), "GLU": ("OE1", "OE2")}
 _CATIONS = {"ARG": ("NE", "NH1", "NH2"), "LYS": ("NZ",), "HIS": ("ND1", "NE2")}
 
-# Names under which other force fields and protonation states hide a standard residue. GROMACS
-# and CHARMM names are those that `subunits.ONE_LETTER` does not hold.
 _FROM_LETTER = {ONE_LETTER[name]: name for name in _BONDS if name in ONE_LETTER}
-_OTHER_NAMES = {
-    "ASPP": "ASP", "GLUP": "GLU", "LSN": "LYS", "LYSH": "LYS", "HISD": "HIS", "HISE": "HIS",
-    "HISH": "HIS", "HISA": "HIS", "HISB": "HIS", "ARGN": "ARG", "CYS2": "CYS", "NHE": "NH2",
-    "NMA": "NME",
-}  # fmt: skip
-_NEUTRAL = frozenset({"ASH", "ASPP", "GLH", "GLUP", "LYN", "LSN", "ARGN"})
+_CAPS = {"NHE": "NH2", "NMA": "NME"}
+# Forms that their name tells; hydrogens decide where there are any.
+_NEUTRAL = frozenset(
+    {"ASH", "ASPP", "ASPH", "GLH", "GLUP", "GLUH", "LYN", "LSN", "ARN", "ARGN"}
+)  # fmt: skip
 _CHARGED_HISTIDINE = frozenset({"HIP", "HSP", "HISH"})
+_DISULFIDE = frozenset({"CYX", "CYS2"})
 _OTHER_ATOMS = {"OT1": "O", "OT2": "OXT", "OC1": "O", "OC2": "OXT", "O1": "O", "O2": "OXT"}
 
 _BACKBONE_HYDROGENS = frozenset({"H", "HN", "H1", "H2", "H3", "HT1", "HT2", "HT3", "HN1", "HN2"})
@@ -81,6 +79,9 @@ _LIGAND_ACCEPTOR = Chem.MolFromSmarts(
     "[$([O;!+;!$([OX2](C)C=O);!$([OX2](c)[#6])]),"
     # Nitrogen with a free lone pair: neither positive, nor amide, aniline or pyrrole.
     "$([N;!+;!$([NX3]-*=[O,N,P,S]);!$([NX3]-c)]),$([n;!+;!X3])]"
+)
+_METALS = frozenset(
+    {"Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Cd"}
 )
 _AMIDINIUM = Chem.MolFromSmarts("[#7X3;+0]-[#6]=[#7+]")
 _RESONANT_ANION = Chem.MolFromSmarts("[O;+0]=[C,S,P]-[O-]")
@@ -155,18 +156,25 @@ def interaction_sites(
             "there is no residue besides the ligand to look at; need amino acids or an explicit "
             "selection: check the topology and the selection of the protein"
         )
-    residues = tuple(_residue_of(residue) for residue, _ in groups)
-    protein_side = _protein_chemistry(groups, thresholds)
-    ligand_side = _ligand_chemistry(ligand, atoms, thresholds)
-    explicit = ligand.GetNumHeavyAtoms() < ligand.GetNumAtoms() and len(protein_side.donors) > 0
+    builder = _Builder(thresholds.atom_rules)
+    for residue, members in groups:
+        builder.add(residue.name, members)
+    donors = bool(builder.found["donors"])
+    hydrogens = ligand.GetNumHeavyAtoms() < ligand.GetNumAtoms() and donors
+    own = _ligand_chemistry(ligand, atoms, thresholds.atom_rules)
+    metal = bool(own["metals"])
+    told = {
+        "hydrogen bond": hydrogens,
+        "water bridge": hydrogens or metal,
+        "metal coordination": metal,
+    }
     return InteractionSites(
-        residues=residues,
-        types=INTERACTION_TYPES if explicit else INTERACTION_TYPES[1:],
+        residues=tuple(_residue_of(residue) for residue, _ in groups),
+        types=tuple(kind for kind in INTERACTION_TYPES if told.get(kind, True)),
         thresholds=thresholds,
         n_atoms=topology.n_atoms,
-        anchors=_indices([_anchor(residue, members) for residue, members in groups]),
-        ligand=ligand_side,
-        protein=protein_side,
+        anchors=_frozen([_anchor(residue, members) for residue, members in groups]),
+        typed=builder.finish(own),
     )
 
 
@@ -206,12 +214,9 @@ def _residue_of(residue: md.core.topology.Residue) -> ContactResidue:
 def _standard_name(name: str) -> str:
     """Name of the standard residue behind a force field's name; unknown names stay."""
     name = name.upper()
-    # Amber marks the ends of a chain by a fourth letter: NALA, CALA.
-    if len(name) == 4 and name[0] in "NC" and name[1:] in ONE_LETTER and name not in _OTHER_NAMES:
-        name = name[1:]
     if name in ONE_LETTER:
         return _FROM_LETTER[ONE_LETTER[name]]
-    return _OTHER_NAMES.get(name, name)
+    return _CAPS.get(name, name)
 
 
 def _standard_atom(residue: str, name: str) -> str:
@@ -233,60 +238,64 @@ def _anchor(residue: md.core.topology.Residue, members: Sequence[md.core.topolog
 class _Builder:
     """Collects the typed atoms of the protein residue by residue."""
 
-    def __init__(self, thresholds: InteractionThresholds) -> None:
-        self.rules = thresholds.atom_rules
-        self.heavy: list[int] = []
-        self.owner: list[int] = []
-        self.hydrophobic: list[int] = []
-        self.acceptors: list[int] = []
-        self.donors: list[tuple[int, int]] = []
-        self.cations: list[list[int]] = []
-        self.anions: list[list[int]] = []
-        self.rings: list[list[int]] = []
-        self.halogen_acceptors: list[tuple[int, int]] = []
+    def __init__(self, rules: str) -> None:
+        self.rules = rules
+        self.n_residues = 0
+        # Of each kind: the residue's place and its atoms.
+        self.found: dict[str, list[tuple[int, list[int]]]] = {kind: [] for kind in KINDS}
 
-    def add(self, place: int, name: str, members: Sequence[md.core.topology.Atom]) -> None:
-        """Type the atoms of one residue, which is number `place` of the list."""
-        standard = _standard_name(name)
+    def _keep(self, kind: str, atoms: Iterable[Sequence[int]]) -> None:
+        self.found[kind] += [(self.n_residues - 1, list(group)) for group in atoms]
+
+    def add(self, name: str, members: Sequence[md.core.topology.Atom]) -> None:
+        """Type the atoms of the next residue."""
+        self.n_residues += 1
+        standard, form = _standard_name(name), without_end(name)
         index: dict[str, int] = {}
-        row: dict[str, int] = {}
         hydrogens: dict[str, int] = {}
         for atom in members:
             label = _standard_atom(standard, atom.name)
             symbol = atom.element.symbol if atom.element is not None else ""
-            if symbol == "VS" or not symbol:
-                continue
             if symbol in ("H", "D"):
                 hydrogens[label] = atom.index
-                continue
-            index[label], row[label] = atom.index, len(self.heavy)
-            self.heavy.append(atom.index)
-            self.owner.append(place)
-        if standard not in _BONDS:
-            return
+            elif symbol and symbol != "VS":
+                index[label] = atom.index
+        self._keep("heavy", [[atom] for atom in index.values()])
+        if standard in _BONDS:
+            self._add_typed(standard, form, index, hydrogens)
+
+    def _add_typed(
+        self, standard: str, form: str, index: Mapping[str, int], hydrogens: Mapping[str, int]
+    ) -> None:
         bonds = _neighbours(standard, index)
         donors = _protein_donors(index, hydrogens)
-        charged = _charged_groups(standard, name.upper(), index, donors, bool(hydrogens))
+        cations, anions = _charged_groups(standard, form, index, donors, bool(hydrogens))
         rings = [ring.split() for ring in _RINGS.get(standard, ())]
         rings = [ring for ring in rings if all(atom in index for atom in ring)]
         aromatic = frozenset(atom for ring in rings for atom in ring)
-        polar_s = self.rules == "prolif"
-        self.donors += [
-            (row[heavy], hydrogens[h])
-            for heavy, bound in donors.items()
-            for h in bound
-            if heavy[0] != "S" or polar_s
-        ]
-        cationic = frozenset(atom for group in charged[0] for atom in group)
-        self.acceptors += [row[a] for a in _acceptors(standard, index, donors, cationic)]
-        disulfide = name.upper() == "CYX" or (bool(hydrogens) and "SG" not in donors)
-        self.hydrophobic += [row[a] for a in self._greasy(standard, bonds, aromatic, disulfide)]
-        self.halogen_acceptors += [
-            (row[a], index[b]) for a, b in self._halogen_acceptors(bonds, aromatic, cationic)
-        ]
-        self.rings += [[index[atom] for atom in ring] for ring in rings]
-        for target, groups in ((self.cations, charged[0]), (self.anions, charged[1])):
-            target += _as_charges([[index[a] for a in group] for group in groups], self.rules)
+        cationic = frozenset(atom for group in cations for atom in group)
+        disulfide = form in _DISULFIDE or (bool(hydrogens) and "SG" not in donors)
+        acceptors = _acceptors(standard, index, donors, cationic)
+        self._keep(
+            "donors",
+            [
+                [index[heavy], hydrogens[h]]
+                for heavy, bound in donors.items()
+                for h in bound
+                if heavy[0] != "S" or self.rules == "prolif"
+            ],
+        )
+        self._keep("acceptors", [[index[a]] for a in acceptors])
+        self._keep("metals", [[index[a]] for a in (*acceptors, *_thiols(index))])
+        greasy = self._greasy(standard, bonds, aromatic, disulfide)
+        self._keep("greasy", [[index[a]] for a in greasy])
+        self._keep(
+            "halogens",
+            [[index[a], index[b]] for a, b in self._halogen_acceptors(bonds, aromatic, cationic)],
+        )
+        self._keep("rings", [[index[atom] for atom in ring] for ring in rings])
+        for kind, groups in (("cations", cations), ("anions", anions)):
+            self._keep(kind, _as_charges([[index[a] for a in g] for g in groups], self.rules))
 
     def _greasy(
         self,
@@ -322,30 +331,21 @@ class _Builder:
                 for partner in sorted(partners):
                     yield atom, partner
 
-    def finish(self) -> Chemistry:
-        """Freeze what was collected."""
-        return _chemistry(
-            heavy=self.heavy,
-            owner=self.owner,
-            hydrophobic=self.hydrophobic,
-            acceptors=self.acceptors,
-            donors=self.donors,
-            cations=self.cations,
-            anions=self.anions,
-            rings=self.rings,
-            halogens=[],
-            halogen_acceptors=self.halogen_acceptors,
-        )
-
-
-def _protein_chemistry(
-    groups: Sequence[tuple[md.core.topology.Residue, list[md.core.topology.Atom]]],
-    thresholds: InteractionThresholds,
-) -> Chemistry:
-    builder = _Builder(thresholds)
-    for place, (residue, members) in enumerate(groups):
-        builder.add(place, residue.name, members)
-    return builder.finish()
+    def finish(self, ligand: Mapping[str, Sequence[Sequence[int]]]) -> Typed:
+        """Lay all sites out as the rows of one table, the ligand's as those of a last residue."""
+        for kind in KINDS:
+            self.found[kind] += [(self.n_residues, list(atoms)) for atoms in ligand[kind]]
+        rows = [atoms for kind in KINDS for _, atoms in self.found[kind]]
+        # Two columns at least: some kinds are pairs, even where there are none of them.
+        table = np.full((len(rows), max([2, *map(len, rows)])), -1, dtype=np.int64)
+        for place, atoms in enumerate(rows):
+            table[place, : len(atoms)] = atoms
+        of, first = np.empty((len(KINDS), self.n_residues + 2), dtype=np.int64), 0
+        for number, kind in enumerate(KINDS):
+            owners = [place for place, _ in self.found[kind]]
+            of[number] = first + np.searchsorted(owners, np.arange(self.n_residues + 2))
+            first += len(owners)
+        return Typed(table=_frozen(table), of=_frozen(of))
 
 
 def _neighbours(residue: str, atoms: Iterable[str]) -> dict[str, set[str]]:
@@ -374,6 +374,11 @@ def _protein_donors(heavy: Iterable[str], hydrogens: Iterable[str]) -> dict[str,
         if bound:
             donors[atom] = bound
     return donors
+
+
+def _thiols(heavy: Iterable[str]) -> list[str]:
+    """Sulfur that binds a metal ion beside the acceptors."""
+    return [atom for atom in heavy if atom == "SG"]
 
 
 def _acceptors(
@@ -438,49 +443,47 @@ def _as_charges(groups: Iterable[list[int]], rules: str) -> list[list[int]]:
     return [[atom] for group in groups for atom in group]
 
 
-def _ligand_chemistry(
-    ligand: Chem.Mol, atoms: Indices, thresholds: InteractionThresholds
-) -> Chemistry:
+def _ligand_chemistry(ligand: Chem.Mol, atoms: Indices, rules: str) -> dict[str, list[list[int]]]:
     """Type the atoms of the ligand by its molecule."""
     mol = Chem.Mol(ligand)
     mol.UpdatePropertyCache(strict=False)
     Chem.FastFindRings(mol)
-    rules = thresholds.atom_rules
-    heavy = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
-    row = {index: place for place, index in enumerate(heavy)}
     donor_elements = (7, 8) if rules == "plip" else (7, 8, 16)
-    donors = [
-        (row[atom.GetIdx()], int(atoms[other.GetIdx()]))
-        for atom in mol.GetAtoms()
-        if atom.GetAtomicNum() in donor_elements
-        for other in atom.GetNeighbors()
-        if other.GetAtomicNum() == 1
-    ]
-    halogens = [
-        (row[atom.GetIdx()], int(atoms[other.GetIdx()]))
-        for atom in mol.GetAtoms()
-        if atom.GetAtomicNum() in (17, 35, 53)
-        for other in atom.GetNeighbors()
-        if other.GetAtomicNum() == 6
-    ]
+    cations, anions = _ligand_charges(mol)
+    metals = [atom.GetIdx() for atom in mol.GetAtoms() if _is_metal_ion(atom)]
     rings = [
         ring
         for ring in mol.GetRingInfo().AtomRings()
         if len(ring) in (5, 6) and all(mol.GetAtomWithIdx(i).GetIsAromatic() for i in ring)
     ]
-    cations, anions = _ligand_charges(mol)
-    return _chemistry(
-        heavy=atoms[heavy],
-        owner=np.zeros(len(heavy), dtype=np.intp),
-        hydrophobic=[row[i] for (i,) in mol.GetSubstructMatches(_HYDROPHOBIC[rules])],
-        acceptors=[row[i] for (i,) in mol.GetSubstructMatches(_LIGAND_ACCEPTOR)],
-        donors=donors,
-        cations=[atoms[group] for group in _as_charges(cations, rules)],
-        anions=[atoms[group] for group in _as_charges(anions, rules)],
-        rings=[atoms[list(ring)] for ring in rings],
-        halogens=halogens,
-        halogen_acceptors=[],
-    )
+    found: dict[str, list[Sequence[int]]] = {
+        "heavy": [(atom.GetIdx(),) for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1],
+        "greasy": list(mol.GetSubstructMatches(_HYDROPHOBIC[rules])),
+        "acceptors": list(mol.GetSubstructMatches(_LIGAND_ACCEPTOR)),
+        # A metal ion stands for donor and hydrogen in water bridges.
+        "donors": [*_bonded(mol, donor_elements, (1,)), *((i, i) for i in metals)],
+        "halogens": list(_bonded(mol, (17, 35, 53), (6,))),
+        "cations": list(_as_charges(cations, rules)),
+        "anions": list(_as_charges(anions, rules)),
+        "rings": rings,
+        "metals": [(i,) for i in metals],
+    }
+    return {kind: [atoms[list(g)].tolist() for g in groups] for kind, groups in found.items()}
+
+
+def _bonded(
+    mol: Chem.Mol, first: Sequence[int], second: Sequence[int]
+) -> Iterable[tuple[int, int]]:
+    """Pairs of bonded atoms of the given atomic numbers."""
+    for atom in mol.GetAtoms():
+        if atom.GetAtomicNum() in first:
+            for other in atom.GetNeighbors():
+                if other.GetAtomicNum() in second:
+                    yield atom.GetIdx(), other.GetIdx()
+
+
+def _is_metal_ion(atom: Chem.Atom) -> bool:
+    return atom.GetSymbol() in _METALS and atom.GetFormalCharge() > 0 and not atom.GetTotalDegree()
 
 
 def _ligand_charges(mol: Chem.Mol) -> tuple[list[list[int]], list[list[int]]]:
@@ -504,35 +507,7 @@ def _ligand_charges(mol: Chem.Mol) -> tuple[list[list[int]], list[list[int]]]:
     return cations, anions
 
 
-def _chemistry(
-    *,
-    heavy: ArrayLike,
-    owner: ArrayLike,
-    hydrophobic: ArrayLike,
-    acceptors: ArrayLike,
-    donors: ArrayLike,
-    cations: Sequence[ArrayLike],
-    anions: Sequence[ArrayLike],
-    rings: Sequence[ArrayLike],
-    halogens: ArrayLike,
-    halogen_acceptors: ArrayLike,
-) -> Chemistry:
-    """Freeze lists into read-only index arrays."""
-    return Chemistry(
-        heavy=_indices(heavy),
-        owner=_indices(owner),
-        hydrophobic=_indices(hydrophobic),
-        acceptors=_indices(acceptors),
-        donors=_indices(donors).reshape(-1, 2),
-        cations=tuple(_indices(group) for group in cations),
-        anions=tuple(_indices(group) for group in anions),
-        rings=tuple(_indices(group) for group in rings),
-        halogens=_indices(halogens).reshape(-1, 2),
-        halogen_acceptors=_indices(halogen_acceptors).reshape(-1, 2),
-    )
-
-
-def _indices(values: ArrayLike) -> Indices:
-    array = np.array(values, dtype=np.intp)
+def _frozen(values: ArrayLike) -> Indices:
+    array = np.array(values, dtype=np.int64)
     array.setflags(write=False)
     return array

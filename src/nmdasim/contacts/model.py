@@ -7,19 +7,22 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nmdasim.contacts.kernel import HEAVY, Typed
+from nmdasim.contacts.kernel import Ints as Indices
 from nmdasim.statistics import Estimate
 
 #: Types of contact, in the order of every array of this module.
 INTERACTION_TYPES = (
     "hydrogen bond",
+    "water bridge",
     "salt bridge",
+    "metal coordination",
     "cation-pi",
     "pi-stacking",
     "hydrophobic",
     "halogen",
     "close contact",
 )
-Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +38,10 @@ class InteractionThresholds:
     """What to call these thresholds in a report."""
     atom_rules: Literal["plip", "prolif"]
     """Whose rules pick the atoms. "plip": hydrophobic carbons are those bonded to carbon and
-    hydrogen only, methyls included; charges sit at the centre of their group. "prolif":
-    methyl carbons and aliphatic ring CH2 are not hydrophobic, aromatic ring atoms accept halogen
-    bonds, each charged atom counts by itself."""
+    hydrogen only, methyls included; charges sit at the centre of their group; a water bridge
+    joins a donor with an acceptor. "prolif": methyl carbons and aliphatic ring CH2 are not
+    hydrophobic, aromatic ring atoms accept halogen bonds, each charged atom counts by itself, a
+    water bridges any two polar atoms, and the water's hydrogens count where they are given."""
     hydrogen_bond_nm: float
     """Donor to acceptor."""
     hydrogen_bond_angle_deg: float
@@ -74,6 +78,16 @@ class InteractionThresholds:
     """Allowed angle carbon-halogen-acceptor."""
     halogen_acceptor_deg: tuple[float, float]
     """Allowed angle halogen-acceptor-antecedent."""
+    metal_nm: float
+    """Metal ion to the atom that holds it."""
+    water_bridge_nm: tuple[float, float]
+    """Allowed distance from the water's oxygen to the polar atom on either side."""
+    water_bridge_donor_deg: float
+    """Least angle donor-hydrogen-acceptor of a hydrogen bond with the water."""
+    water_bridge_omega_deg: tuple[float, float]
+    """Allowed angle at the water between the acceptor and the hydrogen that it takes."""
+    bridges_per_water: int
+    """Bridges that one water makes at most, the best by its angle; 0 for any number."""
     close_contact_nm: float = 0.45
     """Nearest pair of heavy atoms."""
     nearest_nm: float = 0.8
@@ -101,6 +115,11 @@ PLIP = InteractionThresholds(
     halogen_nm=0.40,
     halogen_donor_deg=(135.0, 180.0),
     halogen_acceptor_deg=(90.0, 150.0),
+    metal_nm=0.30,
+    water_bridge_nm=(0.25, 0.41),
+    water_bridge_donor_deg=100.0,
+    water_bridge_omega_deg=(71.0, 140.0),
+    bridges_per_water=2,
 )
 """Thresholds of PLIP 3.0 (Salentin et al. 2015, doi:10.1093/nar/gkv315; Adasme et al. 2021,
 doi:10.1093/nar/gkab294)."""
@@ -126,6 +145,11 @@ PROLIF = InteractionThresholds(
     halogen_nm=0.35,
     halogen_donor_deg=(130.0, 180.0),
     halogen_acceptor_deg=(80.0, 140.0),
+    metal_nm=0.28,
+    water_bridge_nm=(0.0, 0.35),
+    water_bridge_donor_deg=130.0,
+    water_bridge_omega_deg=(0.0, 180.0),
+    bridges_per_water=0,
 )
 """Thresholds of ProLIF 2.2 (Bouysset, Fiorucci 2021, doi:10.1186/s13321-021-00548-6)."""
 
@@ -145,50 +169,29 @@ class ContactResidue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Chemistry:
-    """Typed atoms of one side. Atoms are indices of the topology, rows count its heavy atoms."""
-
-    heavy: Indices
-    """Heavy atoms, shape (n_heavy,), in the order of their residues."""
-    owner: Indices
-    """Residue of each heavy atom, shape (n_heavy,); zeros for the ligand."""
-    hydrophobic: Indices
-    """Rows of hydrophobic atoms."""
-    acceptors: Indices
-    """Rows of hydrogen-bond acceptors."""
-    donors: Indices
-    """Row of the donor and atom of its hydrogen, shape (n, 2)."""
-    cations: tuple[Indices, ...]
-    """Atoms of each positive group."""
-    anions: tuple[Indices, ...]
-    """Atoms of each negative group."""
-    rings: tuple[Indices, ...]
-    """Atoms of each aromatic ring, in the order of its bonds."""
-    halogens: Indices
-    """Row of the halogen and atom of its carbon, shape (n, 2); the ligand's only."""
-    halogen_acceptors: Indices
-    """Row of the acceptor and atom of its antecedent, shape (n, 2); the protein's only."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InteractionSites:
     """Topology and chemistry of ligand and surroundings, read once for all frames."""
 
     residues: tuple[ContactResidue, ...]
     """All residues that are looked at."""
     types: tuple[str, ...]
-    """Types that can be told: all of `INTERACTION_TYPES`, without "hydrogen bond" where ligand
-    or protein come without hydrogens."""
+    """Types that can be told: all of `INTERACTION_TYPES`, without "hydrogen bond" and "water
+    bridge" where ligand or protein come without hydrogens, and without "metal coordination"
+    where the ligand is no metal ion."""
     thresholds: InteractionThresholds
     """When a geometry counts."""
     n_atoms: int
     """Atoms of the topology."""
     anchors: Indices
     """CA of each residue, shape (n_residues,); -1 where the residue's size is not known."""
-    ligand: Chemistry
-    """Typed atoms of the ligand."""
-    protein: Chemistry
-    """Typed atoms of the residues."""
+    typed: Typed
+    """Typed atoms of the residues and of the ligand."""
+
+    @property
+    def heavy(self) -> Indices:
+        """Heavy atoms of the ligand, shape (n_heavy,)."""
+        first, last = self.typed.of[HEAVY, -2:]
+        return self.typed.table[first:last, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -198,32 +201,50 @@ class Interactions:
     residues: tuple[ContactResidue, ...]
     """Residues that come within `nearest_nm` in any of the frames, in topology order."""
     types: tuple[str, ...]
-    """Types that could be told (see `InteractionSites.types`)."""
+    """Types that could be told (see `InteractionSites.types`); without "water bridge" where no
+    water was given."""
     thresholds: InteractionThresholds
     """What counted as a contact."""
     n_frames: int
     """Frames that were measured."""
     frame: NDArray[np.int32]
     """Frame of each contact, shape (n_contacts,), ascending."""
-    residue: NDArray[np.int32]
+    residue: NDArray[np.uint16]
     """Place in `residues` of each contact, shape (n_contacts,)."""
     type: NDArray[np.int8]
     """Place in `types` of each contact, shape (n_contacts,)."""
     distance: NDArray[np.float32]
     """Shortest distance of that type, residue and frame, shape (n_contacts,), nm. Donor to
-    acceptor, charge to charge or ring centre, centre to centre, atom to atom."""
-    nearest: NDArray[np.float32]
-    """Distance of the nearest heavy-atom pair, shape (n_frames, n_residues), nm; nan beyond
-    `thresholds.nearest_nm`."""
+    acceptor, charge to charge or ring centre, centre to centre, atom to atom; for a water
+    bridge the sum of its two legs."""
+    neighbours_of: NDArray[np.int64]
+    """Where the neighbours of each frame begin, shape (n_frames + 1,)."""
+    neighbour: NDArray[np.uint16]
+    """Place in `residues` of each residue within `thresholds.nearest_nm`, frame by frame, shape
+    (n_neighbours,)."""
+    neighbour_distance: NDArray[np.float32]
+    """Distance of its nearest heavy-atom pair, shape (n_neighbours,), nm."""
+
+    @property
+    def nearest(self) -> NDArray[np.float32]:
+        """Distance of the nearest heavy-atom pair, shape (n_frames, n_residues), nm.
+
+        It is nan beyond `thresholds.nearest_nm`. The array is dense: for long trajectories
+        read the neighbours themselves.
+        """
+        dense = np.full((self.n_frames, len(self.residues)), np.nan, dtype=np.float32)
+        frame = np.repeat(np.arange(self.n_frames), np.diff(self.neighbours_of))
+        dense[frame, self.neighbour] = self.neighbour_distance
+        return dense
 
     @property
     def occupied(self) -> NDArray[np.bool_]:
-        """Whether each contact is there, shape (n_frames, n_residues, n_types)."""
+        """Whether each contact is there, shape (n_frames, n_residues, n_types); dense."""
         return ~np.isnan(self.distances)
 
     @property
     def distances(self) -> NDArray[np.float32]:
-        """Shortest distance of each contact, nm, nan where absent; shape as `occupied`."""
+        """Shortest distance of each contact, nm, nan where absent; dense, as `occupied`."""
         dense = np.full((self.n_frames, len(self.residues), len(self.types)), np.nan, np.float32)
         dense[self.frame, self.residue, self.type] = self.distance
         return dense
@@ -257,3 +278,37 @@ class RingOccupancy:
     """One of `INTERACTION_TYPES`."""
     estimate: Estimate
     """Share of the frames in which at least one copy is in contact, with its error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactLifetime:
+    """How long one type of contact lasts, with a residue, its folded copies or a ring."""
+
+    level: str
+    """"residue", "folded" or "ring"."""
+    residue: ContactResidue | None
+    """The residue; None at the other levels."""
+    label: str | None
+    """Name of the residue, "GluN1 V644" for folded copies, None for a ring."""
+    subunit: str | None
+    """GluN1, GluN2A or GluN2B; None for a ring, or where it is not known."""
+    ring: str | None
+    """Ring of the pore, one of `nmdasim.subunits.RING_NAMES`; None outside the rings."""
+    type: str
+    """One of `INTERACTION_TYPES`."""
+    occupancy: float
+    """Share of the frames in contact."""
+    n_episodes: int
+    """Times without interruption, those cut off by the trajectory's ends included."""
+    n_breaks: int
+    """Episodes whose end was seen."""
+    lifetime_ps: float
+    """Mean lifetime of an episode; nan when none was seen to break."""
+    low_ps: float
+    """Lower end of its 95 % interval."""
+    high_ps: float
+    """Upper end of its 95 % interval; infinite when no episode was seen to break."""
+    longest_ps: float
+    """Longest episode, each frame counted as one spacing."""
+    note: str = ""
+    """Why there is no estimate, or what to know about it; empty when there is nothing to say."""

@@ -1,12 +1,13 @@
 """Contacts as occupancies with errors, folded by the two-fold symmetry, and as tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nmdasim.contacts.model import (
     ContactOccupancy,
+    ContactResidue,
     Interactions,
     RingOccupancy,
 )
@@ -34,15 +35,16 @@ def contact_occupancies(interactions: Interactions) -> tuple[ContactOccupancy, .
     nearest distance (capped at `thresholds.nearest_nm`), which also serves contacts that are
     there in every frame (see `nmdasim.statistics.estimate_occupancy`).
     """
+    nearest = _Nearest(interactions)
     result = []
-    for place, kind, frames, distances in _contacts(interactions):
+    for place, kind, frames, distances in split_contacts(interactions):
         occupied = np.zeros(interactions.n_frames, dtype=bool)
         occupied[frames] = True
         residue, name = interactions.residues[place], interactions.types[kind]
         estimate = estimate_occupancy(
             occupied,
             name=f"{name} with {residue.chain} {residue.name}{residue.number}",
-            inefficiency=_inefficiency(interactions, [place]),
+            inefficiency=nearest.inefficiency([place]),
         )
         result.append(
             ContactOccupancy(
@@ -77,27 +79,27 @@ def ring_occupancies(
         Ordered by subunit, residue number and type.
     """
     copies: dict[tuple[str, int, str, int], list[tuple[int, NDArray[np.int32]]]] = {}
-    for place, kind, frames, _ in _contacts(interactions):
+    for place, kind, frames, _ in split_contacts(interactions):
         residue = interactions.residues[place]
         subunit = subunit_of.get(residue.chain)
         if subunit is not None:
-            key = (subunit, residue.number, _letter(residue.name), kind)
+            key = (subunit, residue.number, folded_label(subunit, residue), kind)
             copies.setdefault(key, []).append((place, frames))
+    nearest = _Nearest(interactions)
     result = []
-    for (subunit, number, letter, kind), members in sorted(copies.items()):
+    for (subunit, number, label, kind), members in sorted(copies.items()):
         occupied = np.zeros(interactions.n_frames, dtype=bool)
         for _, frames in members:
             occupied[frames] = True
-        label = f"{subunit} {letter}{number}"
         result.append(
             RingOccupancy(
-                ring=_ring(subunit, number),
+                ring=ring_of_residue(subunit, number),
                 label=label,
                 type=interactions.types[kind],
                 estimate=estimate_occupancy(
                     occupied,
                     name=f"{interactions.types[kind]} with {label}",
-                    inefficiency=_inefficiency(interactions, [place for place, _ in members]),
+                    inefficiency=nearest.inefficiency([place for place, _ in members]),
                 ),
             )
         )
@@ -136,7 +138,9 @@ def contacts_table(
         "subunit": [subunit_of.get(row.residue.chain) for row in rows],
         "number": [row.residue.number for row in rows],
         "residue": [row.residue.name for row in rows],
-        "ring": [_ring(subunit_of.get(row.residue.chain), row.residue.number) for row in rows],
+        "ring": [
+            ring_of_residue(subunit_of.get(row.residue.chain), row.residue.number) for row in rows
+        ],
         "status": [status_of.get((row.residue.chain, row.residue.number)) for row in rows],
         "type": [row.type for row in rows],
         "occupancy": [row.estimate.mean for row in rows],
@@ -188,13 +192,14 @@ def contacts_by_frame_table(
     Returns
     -------
     columns : dict of str to ndarray, shape (n_contacts,)
-        frame (int64), chain, number (int64), type, distance_nm (float32), ascending by frame.
+        frame (int32), chain, number (int32), type, distance_nm (float32), ascending by frame.
+        Chains and types are few words over and over: store them as dictionaries.
     """
     chains = np.array([residue.chain for residue in interactions.residues], dtype=object)
-    numbers = np.array([residue.number for residue in interactions.residues], dtype=np.int64)
+    numbers = np.array([residue.number for residue in interactions.residues], dtype=np.int32)
     types = np.array(interactions.types, dtype=object)
     return {
-        "frame": interactions.frame.astype(np.int64) + first_frame,
+        "frame": interactions.frame + np.int32(first_frame),
         "chain": chains[interactions.residue],
         "number": numbers[interactions.residue],
         "type": types[interactions.type],
@@ -202,7 +207,7 @@ def contacts_by_frame_table(
     }
 
 
-def _contacts(
+def split_contacts(
     interactions: Interactions,
 ) -> list[tuple[int, int, NDArray[np.int32], NDArray[np.float32]]]:
     """Residue, type, frames and distances of each contact that occurs, residue by residue."""
@@ -218,18 +223,32 @@ def _contacts(
     ]
 
 
-def _inefficiency(interactions: Interactions, places: list[int]) -> float:
-    """Inefficiency of the nearest distance to any of the residues; nan when that is constant."""
-    nearest = interactions.nearest[:, places]
-    capped = np.where(np.isnan(nearest), interactions.thresholds.nearest_nm, nearest)
-    return statistical_inefficiency(capped.min(axis=1))
+class _Nearest:
+    """Distances of single residues as series, without one array for all of them."""
+
+    def __init__(self, interactions: Interactions) -> None:
+        self._interactions = interactions
+        self._order = np.argsort(interactions.neighbour, kind="stable").astype(np.uint32)
+        places = np.arange(len(interactions.residues) + 1)
+        self._first = np.searchsorted(interactions.neighbour[self._order], places)
+
+    def inefficiency(self, places: Sequence[int]) -> float:
+        """Tell that of the distance to the nearest of some residues; nan when it is constant."""
+        found = self._interactions
+        series = np.full(found.n_frames, found.thresholds.nearest_nm, dtype=np.float32)
+        for place in places:
+            mine = self._order[self._first[place] : self._first[place + 1]]
+            frames = np.searchsorted(found.neighbours_of, mine, side="right") - 1
+            series[frames] = np.minimum(series[frames], found.neighbour_distance[mine])
+        return statistical_inefficiency(series)
 
 
-def _letter(name: str) -> str:
-    """One-letter code, or the name itself for caps and unknown residues."""
-    return ONE_LETTER.get(name, name)
+def folded_label(subunit: str, residue: ContactResidue) -> str:
+    """Name a residue and its copies: "GluN1 V644"; caps and others keep their whole name."""
+    letter = ONE_LETTER.get(residue.name.upper(), residue.name)
+    return f"{subunit} {letter}{residue.number}"
 
 
-def _ring(subunit: str | None, number: int) -> str | None:
+def ring_of_residue(subunit: str | None, number: int) -> str | None:
     """Ring of a residue; None for chains that are no subunit."""
     return ring_of(subunit, number) if subunit is not None and subunit in subunits() else None
