@@ -18,6 +18,8 @@ from nmdasim.contacts import (
     INTERACTION_TYPES,
     PLIP,
     PROLIF,
+    contact_lifetimes,
+    contact_lifetimes_table,
     contact_occupancies,
     contacts_by_frame_table,
     contacts_table,
@@ -28,7 +30,7 @@ from nmdasim.contacts import (
     ring_contacts_table,
     ring_occupancies,
 )
-from nmdasim.errors import SelectionError, TrajectoryError
+from nmdasim.errors import SelectionError, StatisticsError, TrajectoryError
 
 SHARED = Path(__file__).parents[2] / "shared"
 DATA = Path(__file__).parent / "data"
@@ -370,6 +372,240 @@ def test_halogen_bond_within_distance_and_both_angles(thresholds, distance, dono
 def test_fluorine_is_no_halogen_donor():
     ligand_xyz, carbonyl = chloride(0.3, 165, 120)
     assert "halogen" not in kinds(molecule("CF"), ligand_xyz, [("GLY", carbonyl)], PLIP)
+
+
+# --- Water bridges and metal ions ---------------------------------------------------------------
+
+
+def bridge(distance, theta, omega, *, leg=0.3, ligand="C=O"):
+    """Amide of a residue, its hydrogen, a water and the ligand's acceptor.
+
+    `distance` is that of the donor from the water, `theta` the angle at the hydrogen, `omega`
+    that at the water between acceptor and hydrogen; `leg` is the distance of the acceptor.
+    """
+    hydrogen, water = bent(distance, theta)
+    to_hydrogen = (hydrogen - water) / np.linalg.norm(hydrogen - water)
+    across = np.cross(to_hydrogen, [0.0, 0.0, 1.0])
+    angle = math.radians(omega)
+    line = math.cos(angle) * to_hydrogen - math.sin(angle) * across
+    acceptor = water + leg * line
+    away = acceptor + 0.122 * line
+    mol = molecule(ligand, hydrogens=True)
+    rest = away + np.array([[0.05, 0.1, 0.0], [0.05, -0.1, 0.0]])
+    frame, atoms = scene(mol, [away, acceptor, *rest], [("GLY", {"N": (0, 0, 0), "H": hydrogen})])
+    sites = {
+        t.name: interaction_sites(frame.topology, ligand=mol, ligand_atoms=atoms, thresholds=t)
+        for t in (PLIP, PROLIF)
+    }
+    return frame, sites, water
+
+
+BRIDGES = [
+    (PLIP, 0.41 - STEP_NM, 160, 110, 0.3, True),
+    (PLIP, 0.41 + STEP_NM, 160, 110, 0.3, False),
+    (PLIP, 0.25 + STEP_NM, 160, 110, 0.3, True),
+    (PLIP, 0.25 - STEP_NM, 160, 110, 0.3, False),
+    (PLIP, 0.3, 160, 110, 0.41 - STEP_NM, True),
+    (PLIP, 0.3, 160, 110, 0.41 + STEP_NM, False),
+    (PLIP, 0.3, 160, 110, 0.25 - STEP_NM, False),
+    (PLIP, 0.3, 100 + STEP_DEG, 110, 0.3, True),
+    (PLIP, 0.3, 100 - STEP_DEG, 110, 0.3, False),
+    (PLIP, 0.3, 160, 71 + STEP_DEG, 0.3, True),
+    (PLIP, 0.3, 160, 71 - STEP_DEG, 0.3, False),
+    (PLIP, 0.3, 160, 140 - STEP_DEG, 0.3, True),
+    (PLIP, 0.3, 160, 140 + STEP_DEG, 0.3, False),
+    (PROLIF, 0.35 - STEP_NM, 160, 160, 0.3, True),
+    (PROLIF, 0.35 + STEP_NM, 160, 110, 0.3, False),
+    (PROLIF, 0.3, 130 + STEP_DEG, 110, 0.3, True),
+    (PROLIF, 0.3, 130 - STEP_DEG, 110, 0.3, False),
+    (PROLIF, 0.3, 160, 110, 0.35 - STEP_NM, True),
+    (PROLIF, 0.3, 160, 110, 0.35 + STEP_NM, False),
+]
+
+
+@pytest.mark.parametrize(("thresholds", "distance", "theta", "omega", "leg", "held"), BRIDGES)
+def test_water_bridge_within_both_distances_and_both_angles(
+    thresholds, distance, theta, omega, leg, held
+):
+    frame, sites, water = bridge(distance, theta, omega, leg=leg)
+    found = find_interactions(frame, sites=sites[thresholds.name], water=water[None, None])
+    length = found.distances[0, :, found.types.index("water bridge")]
+    expected = [distance + leg] if held else []
+    assert length[~np.isnan(length)] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("towards", "held"), [(1.0, True), (-1.0, False)])
+def test_hydrogens_of_the_water_count_for_prolif_alone(towards, held):
+    frame, sites, water = bridge(0.3, 160, 110)
+    acceptor = frame.xyz[0, 3]
+    line = towards * 0.096 * (acceptor - water) / np.linalg.norm(acceptor - water)
+    hydrogens = np.stack([water + line, water + line])[None, None]
+    for name, expected in (("ProLIF", held), ("PLIP", True)):
+        found = find_interactions(
+            frame, sites=sites[name], water=water[None, None], water_hydrogens=hydrogens
+        )
+        assert found.occupied[0, :, found.types.index("water bridge")].any() == expected
+
+
+def test_a_water_bridges_two_acceptors_at_most_those_with_the_best_angles():
+    # One donor of the ligand, three carbonyls around one water at 110, 105 and 80 degrees.
+    ammonium = molecule("[NH4+]", hydrogens=True)
+    ligand_xyz = [(-0.3, 0, 0), (-0.2, 0, 0), (-0.35, 0.08, 0), (-0.35, -0.08, 0), (-0.33, 0, 0.1)]
+    angles = (110, 105, 80)
+    residues = [
+        ("GLY", {"O": 0.3 * np.array([-math.cos(a), math.sin(a) * c, math.sin(a) * s])})
+        for a, (c, s) in zip(np.radians(angles), ((1, 0), (-1, 0), (0, 1)), strict=True)
+    ]
+    residues.append(("ALA", {"N": (3, 3, 3), "H": (3, 3, 3.1)}))
+    frame, atoms = scene(ammonium, ligand_xyz, residues)
+    water = np.zeros((1, 1, 3))
+    for most, expected in ((2, {1, 2}), (1, {1}), (0, {1, 2, 3})):
+        rules = dataclasses.replace(PLIP, bridges_per_water=most)
+        sites = interaction_sites(
+            frame.topology, ligand=ammonium, ligand_atoms=atoms, thresholds=rules
+        )
+        found = find_interactions(frame, sites=sites, water=water)
+        held = found.occupied[0, :, found.types.index("water bridge")]
+        assert {r.number for r, h in zip(found.residues, held, strict=True) if h} == expected
+
+
+@pytest.mark.parametrize(("thresholds", "held"), [(PLIP, False), (PROLIF, True)])
+def test_two_acceptors_are_bridged_for_prolif_alone(thresholds, held):
+    mol = molecule("C=O", hydrogens=True)
+    ligand_xyz = [(0.42, 0, 0), (0.3, 0, 0), (0.47, 0.1, 0), (0.47, -0.1, 0)]
+    # The amide far away tells that the protein has hydrogens.
+    residue = ("GLY", {"O": (-0.1, 0.28, 0), "N": (9, 9, 9), "H": (9, 9, 9.1)})
+    frame, atoms = scene(mol, ligand_xyz, [residue])
+    sites = interaction_sites(frame.topology, ligand=mol, ligand_atoms=atoms, thresholds=thresholds)
+    found = find_interactions(frame, sites=sites, water=np.zeros((1, 1, 3)))
+    assert found.occupied[0, :, found.types.index("water bridge")].any() == held
+
+
+def test_water_of_a_trajectory_is_found_by_its_name():
+    frame, _, water = bridge(0.3, 160, 110)
+    topology = frame.topology.copy()
+    residue = topology.add_residue("TIP3", topology.add_chain("W"), resSeq=1)
+    topology.add_atom("OH2", md.element.oxygen, residue)
+    wet = md.Trajectory(np.concatenate([frame.xyz, water[None, None]], axis=1), topology)
+    mol = molecule("C=O", hydrogens=True)
+    found = interactions(wet, ligand=mol, ligand_atoms=range(2, 6))
+    assert found.occupied[0, :, found.types.index("water bridge")].any()
+    dry = interactions(frame, ligand=mol, ligand_atoms=range(2, 6))
+    assert "water bridge" not in dry.types
+
+
+def test_water_of_other_frames_is_refused():
+    frame, sites, water = bridge(0.3, 160, 110)
+    with pytest.raises(TrajectoryError, match="got water of the shape"):
+        find_interactions(frame, sites=sites["PLIP"], water=np.stack([water, water])[:, None])
+
+
+MAGNESIUM = Chem.MolFromSmiles("[Mg+2]")
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "distance", "held"),
+    [
+        (PLIP, 0.30 - STEP_NM, True),
+        (PLIP, 0.30 + STEP_NM, False),
+        (PROLIF, 0.28 - STEP_NM, True),
+        (PROLIF, 0.28 + STEP_NM, False),
+    ],
+)
+def test_metal_ion_is_held_by_the_amide_oxygen(thresholds, distance, held):
+    residue = ("ASN", {"OD1": (distance, 0, 0), "CG": (distance + 0.12, 0, 0)})
+    found = kinds(MAGNESIUM, [(0, 0, 0)], [residue], thresholds)
+    assert found == ({"metal coordination": pytest.approx(distance, abs=1e-5)} if held else {})
+
+
+def test_metal_ion_makes_a_salt_bridge_and_no_hydrogen_bond():
+    acid = ("ASP", {"OD1": (0.2, 0.1, 0), "OD2": (0.2, -0.1, 0), "N": (2, 0, 0), "H": (2, 0, 0.1)})
+    frame, atoms = scene(MAGNESIUM, [(0, 0, 0)], [acid])
+    found = interactions(frame, ligand=MAGNESIUM, ligand_atoms=atoms)
+    assert "hydrogen bond" not in found.types
+    held = {found.types[kind] for kind in found.type}
+    assert held == {"salt bridge", "metal coordination", "close contact"}
+
+
+@pytest.mark.parametrize(("leg", "held"), [(0.21, True), (0.31, False)])
+def test_hydrated_metal_ion_bridges_over_its_water(leg, held):
+    residue = ("ASN", {"OD1": (0.3 * math.cos(1.9), 0.3 * math.sin(1.9), 0)})
+    frame, atoms = scene(MAGNESIUM, [(leg, 0, 0)], [residue])
+    sites = interaction_sites(frame.topology, ligand=MAGNESIUM, ligand_atoms=atoms)
+    found = find_interactions(frame, sites=sites, water=np.zeros((1, 1, 3)))
+    assert found.occupied[0, :, found.types.index("water bridge")].any() == held
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "C[C@@]12[NH2+][C@@H](Cc3ccccc31)c1ccccc12",
+        "CC12CC3CC(C)(C1)CC([NH3+])(C3)C2",
+        "C1CC[NH+](CC1)C1(CCCCC1)c1ccccc1",
+        "CC[NH2+]C1(CCCCC1=O)c1cccc(OC)c1",
+        "[NH3+]C1(CCCC(O)C1=O)c1ccccc1Cl",
+    ],
+)
+@BOTH
+def test_other_blockers_are_typed_and_touch_the_site(complex_, smiles, thresholds):
+    frame, _, ligand = complex_
+    mol = molecule(smiles, hydrogens=True)
+    pocket = frame.atom_slice(np.setdiff1d(np.arange(frame.n_atoms), ligand))
+    topology = pocket.topology.copy()
+    residue = topology.add_residue("LIG", topology.add_chain("L"), resSeq=1)
+    for atom in mol.GetAtoms():
+        element = md.element.get_by_symbol(atom.GetSymbol())
+        topology.add_atom(f"X{atom.GetIdx()}", element, residue)
+    place = np.resize(frame.xyz[0, ligand], (mol.GetNumAtoms(), 3))
+    moved = md.Trajectory(np.concatenate([pocket.xyz, place[None]], axis=1), topology)
+    atoms = np.arange(pocket.n_atoms, moved.n_atoms)
+    found = interactions(moved, ligand=mol, ligand_atoms=atoms, thresholds=thresholds)
+    assert residues_of(found, "hydrophobic")
+    assert found.types == DRY
+
+
+# --- Names of the common force fields -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "charged"),
+    [
+        ("ASP", True), ("NASP", True), ("CASP", True), ("ASH", False), ("ASPP", False),
+        ("ASPH", False), ("GLU", True), ("CGLU", True), ("GLH", False), ("GLUP", False),
+        ("GLUH", False),
+    ],
+)  # fmt: skip
+def test_acids_are_charged_by_their_names(name, charged):
+    ends = ("OD1", "OD2") if "AS" in name else ("OE1", "OE2")
+    residue = (name, dict(zip(ends, [(0, 0.1, 0), (0, -0.1, 0)], strict=True)))
+    found = kinds(molecule("[NH4+]"), [(0.3, 0, 0)], [residue], PLIP)
+    assert ("salt bridge" in found) == charged
+
+
+@pytest.mark.parametrize(
+    ("name", "charged"),
+    [
+        ("LYS", True), ("NLYS", True), ("LYN", False), ("LSN", False), ("LYSH", True),
+        ("ARG", True), ("CARG", True), ("ARN", False), ("ARGN", False), ("HIP", True),
+        ("NHIP", True), ("HSP", True), ("HISH", True), ("HIS", False), ("HID", False),
+        ("HIE", False), ("HSD", False), ("HSE", False), ("HISD", False), ("HISE", False),
+        ("CHIE", False), ("HISA", False), ("HISB", False),
+    ],
+)  # fmt: skip
+def test_bases_are_charged_by_their_names(name, charged):
+    atoms = {"LY": ("NZ",), "LS": ("NZ",), "AR": ("NE", "NH1", "NH2"), "HI": ("ND1", "NE2"),
+             "HS": ("ND1", "NE2")}  # fmt: skip
+    core = name[1:] if len(name) == 4 and name[0] in "NC" else name
+    residue = (name, dict.fromkeys(atoms[core[:2]], (0, 0, 0)))
+    found = kinds(molecule("[OH-]"), [(0.35, 0, 0)], [residue], PLIP)
+    assert ("salt bridge" in found) == charged
+
+
+@pytest.mark.parametrize("name", ["CYX", "CYS2", "CCYX"])
+def test_disulfide_sulfur_is_hydrophobic_for_prolif(name):
+    residue = (name, {"CB": (-0.18, 0, 0), "SG": (0, 0, 0)})
+    xyz = hexagon((0.42, 0, 0), (1, 0, 0))
+    assert "hydrophobic" in kinds(molecule("c1ccccc1"), xyz, [residue], PROLIF)
 
 
 def test_caps_are_touched_like_residues():
@@ -717,6 +953,159 @@ def test_table_by_frame_counts_on_from_the_first_frame(noisy):
     assert min(table["frame"].to_pylist()) == 100
     assert max(table["frame"].to_pylist()) == 159
     assert table["frame"].type == pa.int32()
+
+
+# --- Lifetimes ----------------------------------------------------------------------------------
+
+
+def series(*rows, chains="A", numbers=None):
+    """Contacts that are there where a row says 1; one residue a row, all hydrophobic."""
+    topology, chain_of = md.Topology(), {}
+    places = []
+    for i, row in enumerate(rows):
+        letter = chains[i % len(chains)]
+        if letter not in chain_of:
+            chain_of[letter] = topology.add_chain(letter)
+        number = numbers[i] if numbers else i + 1
+        residue = topology.add_residue("VAL", chain_of[letter], resSeq=number)
+        topology.add_atom("CB", md.element.carbon, residue)
+        # Each near its own hydrophobic carbon of the ligand, or out of reach.
+        places.append([(5.0 * i, 0.0, 0.38 if there else 0.46) for there in row])
+    residue = topology.add_residue("LIG", topology.add_chain("L"), resSeq=1)
+    for i in range(len(rows)):
+        topology.add_atom(f"C{i}", md.element.carbon, residue)
+        places.append([(5.0 * i, 0.0, 0.0)] * len(rows[0]))
+    xyz = np.array(places, dtype=np.float32).transpose(1, 0, 2)
+    mol = Chem.MolFromSmiles(".".join("C" * len(rows)))
+    return interactions(
+        md.Trajectory(xyz, topology), ligand=mol, ligand_atoms=np.arange(len(rows), 2 * len(rows))
+    )
+
+
+def bits(text):
+    return [int(letter) for letter in text]
+
+
+def lifetime_of(text, **options):
+    found = [
+        row
+        for row in contact_lifetimes(series(bits(text)), spacing_ps=2.0, **options)
+        if row.type == "hydrophobic"
+    ]
+    (row,) = found
+    return row
+
+
+@pytest.mark.parametrize(
+    ("text", "gap", "episodes", "breaks", "steps", "longest"),
+    [
+        # Steps are from a frame in contact to the next one that was seen.
+        ("0111000110", 0, 2, 2, 5, 3),
+        ("1110000000", 0, 1, 1, 3, 3),  # cut off at the start
+        ("0000000111", 0, 1, 0, 2, 3),  # cut off at the end
+        ("1101100111", 0, 3, 2, 2 + 2 + 2, 3),
+        ("1101100111", 1, 2, 1, 4 + 1 + 2, 5),
+        ("1101100111", 2, 1, 0, 9, 10),
+        ("0110111110", 1, 1, 0, 7, 8),  # within a gap of the end: not known to have broken
+        ("0110111100", 1, 1, 1, 6 + 1, 7),
+    ],
+)  # fmt: skip
+def test_lifetime_is_time_watched_by_breaks_seen(text, gap, episodes, breaks, steps, longest):
+    row = lifetime_of(text, gap_frames=gap)
+    assert (row.n_episodes, row.n_breaks) == (episodes, breaks)
+    assert row.occupancy == pytest.approx(sum(bits(text)) / 10)
+    assert row.longest_ps == pytest.approx(2.0 * longest)
+    if breaks:
+        assert row.lifetime_ps == pytest.approx(2.0 * steps / breaks)
+        assert row.low_ps < row.lifetime_ps < row.high_ps
+    else:
+        assert math.isnan(row.lifetime_ps)
+        assert row.high_ps == math.inf
+        # 97.5 % upper end of no event: -ln 0.025.
+        assert row.low_ps == pytest.approx(2.0 * steps / 3.6889, rel=1e-4)
+
+
+def test_contact_in_the_last_frame_alone_is_not_enough_data():
+    row = lifetime_of("0000000001")
+    assert row.low_ps == 0.0
+    assert row.note.startswith("not enough data")
+
+
+def test_lifetime_near_the_spacing_is_said_to_be_a_bound():
+    assert "upper bound" in lifetime_of("0101010101010").note
+    assert lifetime_of("0111111111111100111111110").note == ""
+
+
+def test_interval_of_the_lifetime_covers_the_truth_as_often_as_it_says():
+    """A two-state process seen in windows that cut its episodes off at both ends."""
+    rng, truth, covered, logs = np.random.default_rng(3), 40.0, 0, []
+    for _ in range(150):
+        leave, enter = 1.0 / truth, 1.0 / 30.0
+        state, states = rng.random() < 0.57, []
+        for jump in rng.random(600):
+            states.append(int(state))
+            state = state != (jump < (leave if state else enter))
+        if not any(states):
+            continue
+        row = lifetime_of("".join(map(str, states)))
+        covered += row.low_ps <= 2.0 * truth <= row.high_ps
+        logs.append(math.log(row.lifetime_ps / (2.0 * truth)))
+    assert 0.93 <= covered / len(logs) <= 1.0
+    assert abs(np.nanmean(logs)) < 0.05
+
+
+def test_lifetimes_are_folded_and_told_by_ring():
+    found = series(bits("1100000000"), bits("0011000000"), chains="AC", numbers=[644, 644])
+    rows = {
+        (row.level, row.label): row
+        for row in contact_lifetimes(found, spacing_ps=1.0, subunit_of=SUBUNITS)
+        if row.type == "hydrophobic"
+    }
+    assert rows["residue", "VAL"].lifetime_ps == 2.0
+    assert rows["folded", "GluN1 V644"].lifetime_ps == 4.0
+    assert rows["folded", "GluN1 V644"].n_episodes == 1
+    assert rows["ring", None].ring == "hydrophobic_1"
+    assert rows["ring", None].occupancy == pytest.approx(0.4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(states=st.lists(st.booleans(), min_size=1, max_size=60), gap=st.integers(0, 3))
+def test_lifetimes_do_not_depend_on_chunks_or_on_the_swap_of_equivalent_chains(states, gap):
+    row = [int(state) for state in states]
+    if not any(row):
+        return
+    other = row[::-1]
+    one, two = (
+        contact_lifetimes(
+            series(*pair, chains="AC", numbers=[644, 644]),
+            spacing_ps=1.0, subunit_of=SUBUNITS, gap_frames=gap,
+        )
+        for pair in ((row, other), (other, row))
+    )  # fmt: skip
+    folded = [[repr(r) for r in rows if r.level != "residue"] for rows in (one, two)]
+    assert folded[0] == folded[1]
+
+
+def test_lifetimes_of_chunks_are_those_of_the_whole(noisy):
+    frames, mol, ligand = noisy
+    whole, joined = (
+        interactions(part, ligand=mol, ligand_atoms=ligand)
+        for part in (frames, [frames[:7], frames[7:8], frames[8:]])
+    )
+    one, two = (
+        contact_lifetimes_table(found, spacing_ps=2.0, subunit_of=SUBUNITS)
+        for found in (whole, joined)
+    )
+    assert pa.table(one).equals(pa.table(two)) or repr(one) == repr(two)
+    assert {"residue", "folded", "ring"} == set(one["level"])
+
+
+@pytest.mark.parametrize(("spacing", "gap"), [(0.0, 0), (1.0, -1)])
+def test_nonsense_times_are_refused(noisy, spacing, gap):
+    frames, mol, ligand = noisy
+    found = interactions(frames[:2], ligand=mol, ligand_atoms=ligand)
+    with pytest.raises(StatisticsError, match="must be positive and gaps cannot be negative"):
+        contact_lifetimes(found, spacing_ps=spacing, gap_frames=gap)
 
 
 # --- Bad input ----------------------------------------------------------------------------------

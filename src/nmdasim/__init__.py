@@ -24,7 +24,10 @@ _HOMES = {
         "Passage", "PassageRate", "Passages", "PoreDensity", "WaterPaths", "count_passages",
         "particle_density", "water_paths",
     ],
-    "contacts": ["Interactions", "interactions"],
+    "contacts": [
+        "ContactLifetime", "InteractionThresholds", "Interactions",
+        "contact_lifetimes", "interactions",
+    ],
     "statistics": [
         "Answer", "ColumnMeans", "Difference", "Estimate", "RunningMeans", "block_error",
         "bootstrap_means", "combine_replicas", "compare_estimates", "compare_shares",

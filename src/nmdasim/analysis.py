@@ -27,12 +27,13 @@ from nmdasim.channel_block import (
 )
 from nmdasim.contacts import (
     Interactions,
+    InteractionsBuilder,
     InteractionSites,
+    contact_lifetimes_table,
     contacts_by_frame_table,
     contacts_table,
     find_interactions,
     interaction_sites,
-    merge_interactions,
     ring_contacts_table,
 )
 from nmdasim.errors import Check, TrajectoryDamageError, TrajectoryError
@@ -82,8 +83,8 @@ class Analysis:
     run: Run
     """The run."""
     tables: Mapping[str, pa.Table]
-    """frames, contacts, ring_contacts, contacts_by_frame, profile, states, dwell_times, density,
-    permeation, permeation_rates and estimates."""
+    """frames, contacts, ring_contacts, contacts_by_frame, contact_lifetimes, profile, states,
+    dwell_times, density, permeation, permeation_rates and estimates."""
     estimates: tuple[Estimate, ...]
     """Means over the frames with their errors."""
     checks: tuple[Check, ...]
@@ -107,7 +108,7 @@ class _Part:
     time_ps: NDArray[np.float64]
     fit_rmsd: NDArray[np.float64]
     blockade: Blockade
-    contacts: Interactions
+    contacts: Interactions | None
     particles: NDArray[np.float32]
     lumen: PoreProfile
     counts: NDArray[np.float64]
@@ -179,6 +180,11 @@ def analyse_run(
         ),
         "ring_contacts": ring_contacts_table(measured.contacts, subunit_of=opened.subunit_of),
         "contacts_by_frame": contacts_by_frame_table(measured.contacts),
+        "contact_lifetimes": contact_lifetimes_table(
+            measured.contacts,
+            spacing_ps=_spacing(measured.time_ps),
+            subunit_of=opened.subunit_of,
+        ),
         "profile": _profile_table(measured),
         "states": states_table(measured.frames, states, measured.time_ps),
         "dwell_times": dwell_times_table(states, measured.time_ps),
@@ -241,12 +247,15 @@ def _measure(run: Run, cores: int | None, progress: Callable[[int, int], None] |
     kinds = ["water"] * len(run.water) + list(run.ion_names)
     planes = ring_planes(dict(zip(RING_NAMES, start.ring_heights[0].tolist(), strict=True)))
     passages, density = Passages(kinds, planes=planes), PoreDensity(kinds)
+    contacts = InteractionsBuilder()
     parts: list[_Part] = []
     for part in map_frames(run, partial(_measure_chunk, run, sites, density), cores=cores):
         passages.add(part.particles, time_ps=part.time_ps, lumen=part.lumen)
         density.add_counts(part.counts)
         open_means.add(part.blockade.radius_open)
         ligand_means.add(part.blockade.radius_ligand)
+        if part.contacts:
+            contacts.add(part.contacts)
         parts.append(_kept(part))
         if progress:
             progress(part.first_frame + len(part.time_ps), run.n_frames)
@@ -255,7 +264,7 @@ def _measure(run: Run, cores: int | None, progress: Callable[[int, int], None] |
         time_ps=np.concatenate([part.time_ps for part in parts]),
         fit_rmsd=np.concatenate([part.fit_rmsd for part in parts]),
         frames=merge_blockades([part.blockade for part in parts]),
-        contacts=merge_interactions([part.contacts for part in parts]),
+        contacts=contacts.result(),
         radius_open=open_means.estimate(),
         radius_ligand=ligand_means.estimate(),
         passages=passages,
@@ -291,7 +300,7 @@ def _measure_chunk(run: Run, sites: _Sites, density: PoreDensity, chunk: Chunk) 
         time_ps=chunk.time_ps,
         fit_rmsd=chunk.fit_rmsd,
         blockade=measured,
-        contacts=find_interactions(chunk.trajectory, sites=sites.contacts),
+        contacts=find_interactions(chunk.trajectory, sites=sites.contacts, water=chunk.water),
         particles=particles,
         lumen=lumen,
         counts=density.count(particles, lumen=lumen),
@@ -315,12 +324,18 @@ def _kept(part: _Part) -> _Part:
             radius_ligand=blockade.radius_ligand[:0].copy(),
             centre_open=blockade.centre_open[:0].copy(),
         ),
+        contacts=None,
         particles=part.particles[:0].copy(),
         lumen=PoreProfile(
             levels=part.lumen.levels, radius=part.lumen.radius[:0], centre=part.lumen.centre[:0]
         ),
         counts=part.counts[:0].copy(),
     )
+
+
+def _spacing(time_ps: NDArray[np.float64]) -> float:
+    """Time between frames, ps; of a single frame any, because nothing is seen to end in it."""
+    return float(np.median(np.diff(time_ps))) if len(time_ps) > 1 else 1.0
 
 
 def _check_finite(run: Run, first: int, xyz: NDArray[np.float32]) -> None:
@@ -384,6 +399,14 @@ _SCHEMAS = {
     "ring_contacts": pa.schema(
         [("ring", pa.string()), ("residue", pa.string()), ("type", pa.string()),
          ("occupancy", pa.float64()), ("occupancy_error", pa.float64())]
+    ),
+    "contact_lifetimes": pa.schema(
+        [("level", pa.string()), ("chain", pa.string()), ("number", pa.int64()),
+         ("subunit", pa.string()), ("residue", pa.string()), ("ring", pa.string()),
+         ("type", pa.string()), ("occupancy", pa.float64()), ("n_episodes", pa.int64()),
+         ("n_breaks", pa.int64()), ("lifetime_ps", pa.float64()),
+         ("lifetime_low_ps", pa.float64()), ("lifetime_high_ps", pa.float64()),
+         ("longest_ps", pa.float64()), ("note", pa.string())]
     ),
     "contacts_by_frame": pa.schema(
         [("frame", pa.int32()), ("chain", pa.dictionary(pa.int32(), pa.string())),

@@ -20,6 +20,7 @@ from nmdasim.contacts.model import (
     InteractionThresholds,
 )
 from nmdasim.errors import SelectionError, TrajectoryError
+from nmdasim.trajectory.names import water_oxygens
 
 # Two rings of 0.14 nm radius can be this much farther apart atom to atom than centre to centre.
 _GROUP_MARGIN_NM = 0.15
@@ -69,27 +70,47 @@ def interactions(
     Notes
     -----
     Hydrogen bonds need the polar hydrogens of ligand and protein; without them the type is left
-    out of the result's `types`. All other types use heavy atoms only. Water bridges are not
-    told. A residue may hold several types at once: nothing is removed because another type
-    explains it.
+    out of the result's `types`. Water bridges need these and the water of the trajectory, each
+    molecule at the image nearest to the ligand. All other types use heavy atoms only. A residue
+    may hold several types at once: nothing is removed because another type explains it.
     """
     chunks = [trajectory] if isinstance(trajectory, md.Trajectory) else trajectory
+    builder = InteractionsBuilder()
     sites: InteractionSites | None = None
+    for chunk in chunks:
+        if sites is None:
+            sites = interaction_sites(
+                chunk.topology,
+                ligand=ligand,
+                ligand_atoms=ligand_atoms,
+                protein=protein,
+                thresholds=thresholds,
+            )
+            oxygens, hydrogens = _waters(chunk.topology)
+        if not chunk.n_frames:
+            continue
+        # Frames with other atoms are refused below: their waters cannot be picked.
+        fits = chunk.n_atoms == sites.n_atoms
+        builder.add(
+            find_interactions(
+                chunk,
+                sites=sites,
+                water=chunk.xyz[:, oxygens] if fits else None,
+                water_hydrogens=chunk.xyz[:, hydrogens] if fits and len(hydrogens) else None,
+            )
+        )
+    return builder.result()
 
-    def measured() -> Iterable[Interactions]:
-        nonlocal sites
-        for chunk in chunks:
-            if sites is None:
-                sites = interaction_sites(
-                    chunk.topology,
-                    ligand=ligand,
-                    ligand_atoms=ligand_atoms,
-                    protein=protein,
-                    thresholds=thresholds,
-                )
-            yield find_interactions(chunk, sites=sites)
 
-    return merge_interactions(measured())
+def _waters(topology: md.Topology) -> tuple[Indices, Indices]:
+    """Oxygens of the waters and, where each water has them, their two hydrogens."""
+    oxygens = water_oxygens(topology)
+    pairs = [
+        [a.index for a in topology.atom(i).residue.atoms if a.name.upper().startswith("H")]
+        for i in oxygens
+    ]
+    whole = all(len(pair) == 2 for pair in pairs)
+    return oxygens, np.array(pairs if whole else [], dtype=np.int64).reshape(-1, 2)
 
 
 def find_interactions(

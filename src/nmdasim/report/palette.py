@@ -37,6 +37,7 @@ END_CARBON = OKABE_ITO["purple"]
 
 TYPE_COLOURS = {
     "salt bridge": OKABE_ITO["vermilion"],
+    "metal coordination": OKABE_ITO["black"],
     "hydrogen bond": OKABE_ITO["blue"],
     "cation-pi": OKABE_ITO["purple"],
     "pi-stacking": OKABE_ITO["sky"],
