@@ -9,12 +9,18 @@ from scipy.spatial.transform import Rotation
 
 from nmdasim.errors import PoreError
 from nmdasim.pore import (
+    CONDUCTION,
+    HYDROPHOBIC,
     PoreFrame,
+    PoreProfile,
     clearance,
+    conduction,
     cross_section,
     fit_pore_frame,
     from_pore,
+    lumen_volume,
     radii_of,
+    radius_at_rings,
     radius_profile,
     radius_profile_past,
     superpose,
@@ -107,6 +113,22 @@ def test_bent_tube_is_followed():
     np.testing.assert_allclose(got.centre[0, :, 0], 0.5 * np.sin(got.levels), atol=0.02)
     assert (got.radius[0] <= 0.535 - CARBON + 1e-3).all()
     assert (got.radius[0] >= 0.535 * np.cos(slope) - CARBON - 1e-2).all()
+
+
+def test_pore_bent_into_an_arc_has_its_closed_form():
+    # Rings across a circular arc: on the arc the tube's radius is the clearance, however
+    # steep the arc, because the clearance falls with the distance from it.
+    bend, ring_radius = 2.0, 0.485
+    turn = np.arange(-0.75, 0.751, 0.025)
+    ring = np.linspace(0, 2 * np.pi, 61)[:-1]
+    outward = np.stack([np.cos(turn), np.zeros_like(turn), np.sin(turn)], axis=1)
+    across = outward[:, None] * np.cos(ring)[:, None] + np.array([0, 1, 0]) * np.sin(ring)[:, None]
+    atoms = bend * (outward[:, None] - [1, 0, 0]) + ring_radius * across
+    levels = np.linspace(-1.0, 1.0, 41)
+    got = profile(atoms.reshape(-1, 3), levels, reach=0.5)
+    np.testing.assert_allclose(got.radius[0], ring_radius - CARBON, atol=1e-3)
+    arc = np.sqrt(bend**2 - levels**2) - bend
+    np.testing.assert_allclose(got.centre[0], np.stack([arc, np.zeros(41)], -1), atol=5e-3)
 
 
 def test_tilted_pore_through_its_frame():
@@ -202,6 +224,74 @@ def test_pose_of_the_receptor_does_not_matter(rough_tube, seed):
     want = radius_profile(atoms, radii=radii, levels=LEVELS)
     got = radius_profile(to_pore(frame, from_pore(frame, atoms)), radii=radii, levels=LEVELS)
     np.testing.assert_allclose(got.radius, want.radius, atol=1e-5)
+
+
+@given(angle=st.floats(0, 2 * np.pi), mirrored=st.booleans())
+@settings(max_examples=10, deadline=None)
+def test_turn_about_the_axis_and_mirror_do_not_matter(angle, mirrored):
+    atoms = wall(hourglass, centre=lambda z: (0.1 * np.sin(z), 0.05 * z))
+    turn = Rotation.from_euler("z", angle).as_matrix() @ np.diag([1, -1 if mirrored else 1, 1])
+    got = profile(atoms @ turn.T)
+    want = profile(atoms)
+    np.testing.assert_allclose(got.radius, want.radius, atol=1e-4)
+    np.testing.assert_allclose(got.centre, want.centre @ turn[:2, :2].T, atol=3e-3)
+
+
+@given(quarter=st.integers(0, 3), mirrored=st.booleans())
+@settings(max_examples=8, deadline=None)
+def test_symmetry_of_the_grid_leaves_a_rough_tube_alone(rough_tube, quarter, mirrored):
+    atoms, radii = rough_tube
+    turn = np.linalg.matrix_power(np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]]), quarter)
+    turn = turn @ np.diag([1, -1 if mirrored else 1, 1])
+    want = radius_profile(atoms, radii=radii, levels=LEVELS)
+    got = radius_profile(atoms @ turn.T, radii=radii, levels=LEVELS)
+    np.testing.assert_allclose(got.radius, want.radius, atol=1e-5)
+
+
+@given(shift=st.floats(-20.0, 20.0))
+@settings(max_examples=10, deadline=None)
+def test_shift_along_the_axis_with_the_levels_does_not_matter(rough_tube, shift):
+    atoms, radii = rough_tube
+    want = radius_profile(atoms, radii=radii, levels=LEVELS)
+    got = radius_profile(atoms + np.array([0, 0, shift]), radii=radii, levels=LEVELS + shift)
+    np.testing.assert_allclose(got.radius, want.radius, atol=1e-5)
+
+
+def shaken(atoms, n_frames=7):
+    noise = np.random.default_rng(3).normal(scale=0.01, size=(n_frames, *atoms.shape))
+    return (atoms + noise).astype(np.float32)
+
+
+def test_number_of_threads_and_chunks_change_no_bit(rough_tube):
+    atoms, radii = rough_tube
+    frames, guest = shaken(atoms), shaken(np.array([[0.05, 0, 0], [0, 0.05, 0.2]]))
+    want = radius_profile(frames, radii=radii, levels=LEVELS)
+    past = {"radii": radii, "blocker": guest, "blocker_radii": [0.1, 0.1]}
+    want_past = radius_profile_past(want, frames, **past)
+    section = past | {"level": 0.1, "centre": want.centre[:, 22]}
+    for n_threads in (2, 3, 16):
+        got = radius_profile(frames, radii=radii, levels=LEVELS, n_threads=n_threads)
+        np.testing.assert_array_equal(got.radius, want.radius)
+        np.testing.assert_array_equal(got.centre, want.centre)
+        got = radius_profile_past(want, frames, **past, n_threads=n_threads)
+        np.testing.assert_array_equal(got.radius, want_past.radius)
+        for measure, options in (
+            (cross_section, section),
+            (lambda *a, **k: lumen_volume(want, *a, **k), past | {"low": -0.5, "high": 0.5}),
+        ):
+            np.testing.assert_array_equal(
+                measure(frames, **options, n_threads=n_threads), measure(frames, **options)
+            )
+    for frame in range(len(frames)):
+        got = radius_profile(frames[frame], radii=radii, levels=LEVELS)
+        np.testing.assert_array_equal(got.radius[0], want.radius[frame])
+
+
+def test_single_precision_is_precise_enough(rough_tube):
+    atoms, radii = rough_tube
+    want = radius_profile(atoms, radii=radii, levels=LEVELS).radius
+    got = radius_profile(atoms.astype(np.float32), radii=radii, levels=LEVELS).radius
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_frames_are_independent(cylinder, rough_tube):
@@ -338,6 +428,117 @@ def test_no_water_fits_no_share(cylinder):
     )
     assert area == [0.0]
     assert np.isnan(share).all()
+
+
+def test_sections_of_many_frames_are_those_of_each(rough_tube):
+    atoms, radii = rough_tube
+    frames, guest = shaken(atoms), shaken(np.array([[0.05, 0, 0.1]]))
+    level = np.array([-0.5, 0.0, np.nan, 0.3, 0.1, 0.2, -0.2])
+    options = {"radii": radii, "blocker_radii": [0.2], "centre": [0.0, 0.0]}
+    area, share = cross_section(frames, blocker=guest, level=level, **options)
+    each = [
+        cross_section(frames[k], blocker=guest[k], level=level[k], **options)
+        for k in range(len(frames))
+    ]
+    np.testing.assert_array_equal([area, share], np.concatenate(each, axis=1))
+    assert np.isnan(area).tolist() == np.isnan(level).tolist()
+    assert (area[~np.isnan(level)] > 0.1).all()
+
+
+def volume(atoms, low, high, **options):
+    radii = np.full(len(atoms), CARBON)
+    return lumen_volume(profile(atoms), atoms, radii=radii, low=low, high=high, **options)
+
+
+@pytest.mark.parametrize("spacing", [0.05, 0.025])
+def test_volume_of_a_cylinder(cylinder, spacing):
+    got, share = volume(cylinder, -0.5, 0.7, spacing=spacing)
+    assert got == pytest.approx([np.pi * 0.4**2 * 1.2], rel=0.8 * spacing)
+    assert share == [0.0]
+
+
+@pytest.mark.parametrize("spacing", [0.05, 0.025])
+def test_volume_of_an_hourglass(spacing):
+    got, _ = volume(wall(hourglass), -0.8, 0.9, spacing=spacing)
+    # At each height the nearest circle that a ring's atoms cut out of the plane.
+    z = np.linspace(-0.8, 0.9, 2001)
+    rise2 = (z[:, None] - RINGS) ** 2
+    cut = np.sqrt(np.where(rise2 < CARBON**2, CARBON**2 - rise2, np.nan))
+    width = np.nanmin(hourglass(RINGS) - cut, axis=1)
+    assert got == pytest.approx([np.trapezoid(np.pi * width**2, z)], rel=0.8 * spacing)
+
+
+def test_share_of_the_volume_that_a_ball_fills(cylinder):
+    whole = {"blocker": [[0.1, 0.0, 0.1]], "blocker_radii": [0.25], "spacing": 0.025}
+    got, share = volume(cylinder, -0.5, 0.7, **whole)
+    assert share == pytest.approx([4 / 3 * 0.25**3 / (0.4**2 * 1.2)], rel=0.04)
+    _, half = volume(cylinder, 0.1, 0.7, **whole)
+    assert half * 0.6 == pytest.approx(share * 1.2 / 2, rel=0.04)
+    assert got == volume(cylinder, -0.5, 0.7, spacing=0.025)[0]
+
+
+def test_volume_ends_at_a_plug(cylinder):
+    side = np.arange(-0.4, 0.45, 0.1)
+    plug = np.array([[x, y, 0.3] for x in side for y in side])
+    got, _ = volume(np.concatenate([cylinder, plug]), -0.5, 1.1)
+    # Both rooms beside the plug count, up to where its atoms end; some lie between atoms.
+    assert got == pytest.approx([np.pi * 0.4**2 * (1.6 - 2 * CARBON)], rel=0.08)
+
+
+def test_volume_outside_the_profile_is_refused(cylinder):
+    with pytest.raises(PoreError, match="from 0 to 9 nm"):
+        volume(cylinder, 0.0, 9.0)
+    with pytest.raises(PoreError, match="from 1 to 0 nm"):
+        volume(cylinder, 1.0, 0.0)
+
+
+def test_radius_at_a_ring_is_the_least_nearby():
+    levels = np.linspace(-1.0, 1.0, 81)
+    radius = np.stack([0.2 + np.abs(levels), 0.3 + np.abs(levels - 0.5), np.full(81, np.nan)])
+    pore = PoreProfile(levels=levels, radius=radius, centre=np.zeros((3, 81, 2)))
+    got = radius_at_rings(pore, heights=[0.1, 0.5, 3.0])
+    want = [[0.2, 0.55, np.nan], [0.55, 0.3, np.nan], [np.nan] * 3]
+    np.testing.assert_allclose(got, want, atol=1e-9)
+    moving = radius_at_rings(pore, heights=[[0.5], [0.5], [np.nan]], window=0.05)
+    np.testing.assert_allclose(moving, [[0.65], [0.3], [np.nan]], atol=1e-9)
+    with pytest.raises(PoreError, match=r"shape \(2, 1\) for 3 frames"):
+        radius_at_rings(pore, heights=[[0.5], [0.5]])
+
+
+def test_conduction_follows_the_published_thresholds():
+    radius = np.array([0.0, 0.139, 0.14, 0.274, 0.275, 0.449, 0.45, 0.649, 0.65, np.nan])
+    polar = [0, 0, 1, 1, 2, 2, 2, 2, 2, -1]
+    assert conduction(radius).tolist() == polar
+    hydrophobic = [0, 0, 0, 0, 0, 0, 1, 1, 2, -1]
+    assert conduction(radius, thresholds=HYDROPHOBIC).tolist() == hydrophobic
+    assert [CONDUCTION[k] for k in (0, 1, 2)] == ["closed", "water", "ions"]
+
+
+def test_ions_have_shannons_radii():
+    # Effective ionic radii with six neighbours, in pm.
+    got = 1e3 * radii_of(["Mg", "LI", "na", "K", "Rb", "Cs", "Ca"])
+    assert got == pytest.approx([72, 76, 102, 138, 152, 167, 100])
+
+
+def test_magnesium_in_the_lumen_leaves_the_annulus(cylinder):
+    radii = np.full(len(cylinder), CARBON)
+    past = radius_profile_past(
+        profile(cylinder), cylinder, radii=radii, blocker=[[0, 0, 0.0]],
+        blocker_radii=radii_of(["MG"]),
+    )  # fmt: skip
+    middle = np.abs(LEVELS).argmin()
+    assert past.radius[0, middle] == pytest.approx((0.4 - 0.072) / 2, abs=1e-3)
+
+
+def test_water_as_wall_leaves_the_gaps_between_waters(cylinder):
+    # Waters on a line, 0.3 nm apart, closer than the open pore is wide; far ones do not count.
+    water = np.array([[0.0, 0.0, 0.3 * k] for k in range(-3, 4)] + [[5.0, 0, 0]] * 200)
+    past = radius_profile_past(
+        profile(cylinder), cylinder, radii=np.full(len(cylinder), CARBON), blocker=water,
+        blocker_radii=np.full(len(water), 0.14),
+    )  # fmt: skip
+    at = np.abs(LEVELS[:, None] - 0.3 * np.arange(-3, 4)).argmin(axis=0)
+    np.testing.assert_allclose(past.radius[0, at], (0.4 - 0.14) / 2, atol=2e-3)
 
 
 @given(seed=SEEDS)

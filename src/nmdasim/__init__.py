@@ -15,7 +15,10 @@ _HOMES = {
     "system": ["Protocol", "System", "build_system", "find_protocol"],
     "simulation": ["create_run", "run_inputs", "simulate"],
     "trajectory": ["Run", "open_run"],
-    "pore": ["PoreFrame", "PoreProfile"],
+    "pore": [
+        "ConductionThresholds", "PoreFrame", "PoreProfile", "conduction", "cross_section",
+        "lumen_volume", "radii_of", "radius_at_rings", "radius_profile", "radius_profile_past",
+    ],
     "channel_block": [
         "BlockStates", "BlockThresholds", "Blockade", "Dwell", "Lifetime", "block_states",
         "blockade", "dwell_times", "lifetime", "pore_frame", "pore_profile",

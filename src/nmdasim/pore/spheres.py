@@ -12,12 +12,13 @@ from nmdasim.errors import PoreError
 
 #: Radii in nm of the united atoms of HOLE's simple.rad (Weiner et al. 1984); halogens,
 #: which that file lacks, after Bondi, J. Phys. Chem. 68, 441 (1964), doi:10.1021/j100785a001.
+#: Metals are ions: effective radii at six neighbours after Shannon, Acta Cryst. A 32, 751 (1976),
+#: doi:10.1107/S0567739476001551. They are bare; the water around them is not part of them.
 RADII_NM = {
     "C": 0.185, "N": 0.175, "O": 0.165, "S": 0.200, "P": 0.210,
     "F": 0.147, "CL": 0.175, "BR": 0.185, "I": 0.198,
+    "LI": 0.076, "NA": 0.102, "K": 0.138, "RB": 0.152, "CS": 0.167, "MG": 0.072, "CA": 0.100,
 }  # fmt: skip
-
-
 Result = TypeVar("Result")
 #: Frames (n_frames, n_atoms, 3), the atoms with a radius, their radii.
 Spheres = tuple[NDArray[np.floating], NDArray[np.intp], NDArray[np.float64]]
