@@ -57,6 +57,7 @@ from nmdasim.report.words import (
     escape_json,
     limits,
     methods_with_references,
+    quantity,
     share_in_vestibule,
     site_table,
     verdict,
@@ -542,6 +543,38 @@ def test_the_part_that_had_not_settled_is_shaded(run):
     pq.write_table(pa.table(table), path)
     shades = [shape for shape in plot_block(read_record(run)).layout.shapes if shape.type == "rect"]
     assert [(shade.x0, shade.x1) for shade in shades] == [(1.0, 13.0)]
+
+
+def test_states_that_did_not_occur_are_named_and_not_listed(run, tmp_path):
+    path = run / "analysis" / "states.parquet"
+    table = pq.read_table(path).to_pylist()
+    absent = {**table[0], "state": "left", "share": 0.0, "n_visits": 0, "n_exits": 0}
+    pq.write_table(pa.Table.from_pylist([*table, absent]), path)
+    page = Page(write_report(run, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "Not seen in 50 ps: block left." in page.text
+    assert not [row for row in page.rows if row[:2] == ["block", "left"]]
+    (kept,) = [row for row in page.rows if row[:2] == ["block", "unblocked"]]
+    assert kept[5] == "no end seen; longer than 1.3 ps"
+
+
+def test_lifetimes_are_folded_and_say_when_no_break_was_seen(page):
+    rows = {row[0]: row for row in Page(page).rows if len(row) == 9}
+    assert rows["GluN2B L643"][6] == "15 ps (5.1 ps to 73 ps)"
+    assert rows["GluN2B N615"][6] == "no end seen; longer than 7.5 ps"
+    assert "LEU" not in rows
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gate_threonine_glun1_ca", "across the threonine ring, GluN1, CA atoms"),
+        ("gate_a652_glun2_heavy", "across the A652 ring, GluN2, nearest heavy atoms"),
+        ("gate_radius", "radius of the gate"),
+        ("something_new", "something new"),
+    ],
+)
+def test_quantities_are_named_as_a_reader_says_them(name, words):
+    assert quantity(name) == words
 
 
 def test_densities_are_per_angstrom_and_keep_their_band(made_run):

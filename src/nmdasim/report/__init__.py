@@ -227,6 +227,7 @@ def _run_context(key: str, name: str, record: RunRecord) -> Mapping:
     site, n_near = words.site_table(record)
     sentences, references = words.methods_with_references(record)
     stages, minimisation = words.equilibration_tables(record)
+    estimates, across = words.estimates_tables(record)
     return {
         "key": key,
         "name": name,
@@ -237,13 +238,15 @@ def _run_context(key: str, name: str, record: RunRecord) -> Mapping:
             for figure, drawn in _figures(record).items()
         },
         "states": results.states_table(record),
+        "never": results.never_visited(record),
         "rates": results.rates_table(record),
         "permeation": results.permeation_sentence(record),
         "lifetimes": results.lifetimes_table(record),
         "regions": results.regions_table(record),
         **_folded(record.tables["frames"].num_rows),
         "contacts_table": words.contacts_table(record),
-        "estimates": words.estimates_table(record),
+        "estimates": estimates,
+        "across": across,
         "checks": words.checks_table(record),
         "stages": stages,
         "minimisation": minimisation,

@@ -21,6 +21,7 @@ from nmdasim.report.bins import (
 )
 from nmdasim.report.palette import NOTHING, OKABE_ITO, STATE_COLOURS, TEMPLATE
 from nmdasim.report.record import RunRecord, rings_of, simulated_span
+from nmdasim.report.results import place_text
 from nmdasim.report.scene import HOLE_THRESHOLDS, ring_title
 
 _ANGSTROM = 10.0
@@ -122,7 +123,10 @@ def plot_density(record: RunRecord) -> go.Figure | None:
         return None
     order = sorted(kinds, key=lambda kind: (kind != "water", kind))
     figure = make_subplots(cols=2, rows=1, shared_yaxes=True, horizontal_spacing=0.06)
-    ions = 0
+    levels = np.array([row["z_nm"] for rows in kinds.values() for row in rows]) * _ANGSTROM
+    low, high = (end * _ANGSTROM for end in simulated_span(record))
+    low, high = max(low - 6.0, float(levels.min())), min(high + 6.0, float(levels.max()))
+    ions, most = 0, {1: 0.0, 2: 0.0}
     for kind in order:
         ions += kind != "water"
         colour = OKABE_ITO[_KIND_COLOURS[ions % len(_KIND_COLOURS)]]
@@ -132,6 +136,8 @@ def plot_density(record: RunRecord) -> go.Figure | None:
             for name in ("z_nm", "per_nm", "per_nm_error")
         )
         z, mean, error = z * _ANGSTROM, mean / _ANGSTROM, error / _ANGSTROM
+        seen = (z >= low) & (z <= high) & np.isfinite(mean)
+        most[column] = max(most[column], float(np.max(mean[seen], initial=0.0)))
         figure.add_traces(upright_band(z, mean, error, colour), rows=1, cols=column)
         figure.add_scatter(
             x=mean, y=z, mode="lines", name=html.escape(kind), row=1, col=column,
@@ -139,12 +145,16 @@ def plot_density(record: RunRecord) -> go.Figure | None:
             "<br>%{x:.3f} per Å at z %{y:.1f} Å<extra></extra>",
         )  # fmt: skip
     mark_rings(figure, record, columns=2)
-    levels = np.array([row["z_nm"] for rows in kinds.values() for row in rows]) * _ANGSTROM
-    low, high = (end * _ANGSTROM for end in simulated_span(record))
-    figure.update_yaxes(range=[max(low - 6.0, levels.min()), min(high + 6.0, levels.max())])
+    figure.update_yaxes(range=[low, high])
     figure.update_yaxes(title_text="height z along the pore axis (Å)", col=1)
     for column, what in ((1, "waters"), (2, "ions")):
-        figure.update_xaxes(title_text=f"{what} per Å of height", rangemode="tozero", col=column)
+        top = 1.08 * most[column] or 1.0
+        figure.update_xaxes(title_text=f"{what} per Å of height", range=[0.0, top], col=column)
+        if not most[column]:
+            figure.add_annotation(
+                text=f"none of the {what} was seen here", xref=f"x{column} domain", x=0.5,
+                yref="paper", y=0.5, showarrow=False, font={"size": 13},
+            )  # fmt: skip
     figure.update_layout(
         template=TEMPLATE, height=520, margin={"l": 60, "r": 150, "t": 35, "b": 50},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
@@ -162,14 +172,19 @@ def plot_rates(record: RunRecord) -> go.Figure | None:
     Returns
     -------
     figure : plotly.graph_objects.Figure or None
-        One line for each kind, place and direction in which something crossed or could have;
+        The whole pore for every kind and direction, and each level that something crossed;
         None without a table of rates.
     """
-    rows = [row for row in record.rows("permeation_rates") if row["rate_high_per_ns"] is not None]
-    rows = [row for row in rows if np.isfinite(row["rate_high_per_ns"])]
+    rows = [
+        row
+        for row in record.rows("permeation_rates")
+        if row["rate_high_per_ns"] is not None
+        and np.isfinite(row["rate_high_per_ns"])
+        and (row["count"] or row["place"] == "whole pore")
+    ]
     if not rows:
         return None
-    labels = [html.escape(f"{r['kind']}, {r['place']}, {_direction(r)}") for r in rows]
+    labels = [html.escape(f"{r['kind']}, {place_text(r['place'])}, {_direction(r)}") for r in rows]
     rate, low, high = (
         np.array([row[f"rate{end}_per_ns"] for row in rows]) for end in ("", "_low", "_high")
     )
@@ -189,8 +204,8 @@ def plot_rates(record: RunRecord) -> go.Figure | None:
     figure.update_layout(
         template=TEMPLATE, height=90 + 24 * len(rows), showlegend=False,
         xaxis={"title": {"text": "events per ns"}, "rangemode": "tozero"},
-        yaxis={"tickvals": list(range(len(rows))), "ticktext": labels, "autorange": "reversed",
-               "showgrid": False},
+        yaxis={"tickvals": list(range(len(rows))), "ticktext": labels, "showgrid": False,
+               "range": [len(rows) - 0.5, -0.5]},
         margin={"l": 10, "r": 20, "t": 10, "b": 45},
     )  # fmt: skip
     return figure
@@ -365,7 +380,7 @@ def _legend(figure: go.Figure, panels: _Panels, name: str) -> str:
     key = f"legend{panels.row[name]}" if panels.row[name] > 1 else "legend"
     figure.update_layout(
         {key: {"orientation": "h", "x": 0, "y": panels.top[name], "yanchor": "bottom",
-               "font": {"size": 11.5}, "bgcolor": "rgba(0,0,0,0)"}}
+               "font": {"size": 11.5}, "bgcolor": "rgba(0,0,0,0)", "traceorder": "normal"}}
     )  # fmt: skip
     return key
 

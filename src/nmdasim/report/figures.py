@@ -198,7 +198,9 @@ def plot_time_series(record: RunRecord) -> go.Figure:
                 y=float(np.nanmean(used)), row=row, col=col, line_width=1,
                 line_dash="dash", line_color="#666",
             )  # fmt: skip
-    figure.update_xaxes(title_text=f"time ({unit})", row=n_rows)
+    for panel in range(max(0, len(shown) - _PANELS_ACROSS), len(shown)):
+        at = {"row": panel // _PANELS_ACROSS + 1, "col": panel % _PANELS_ACROSS + 1}
+        figure.update_xaxes(title_text=f"time ({unit})", showticklabels=True, **at)
     figure.update_annotations(font_size=12)
     figure.update_layout(
         template=TEMPLATE, showlegend=False, height=80 + 180 * n_rows,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from nmdasim.report.record import RunRecord
+from nmdasim.report.scene import ring_title
 from nmdasim.report.words import Table, estimate_text, length_text
 
 #: Most rows of the table of lifetimes.
@@ -52,8 +53,34 @@ def states_table(record: RunRecord) -> Table | None:
                 row["note"] or "",
             )
             for row in rows
+            if row["group"] == "path" or row["n_visits"]
         ),
     )  # fmt: skip
+
+
+def never_visited(record: RunRecord) -> str:
+    """Name the states that did not occur.
+
+    Parameters
+    ----------
+    record : RunRecord
+
+    Returns
+    -------
+    text : str
+        Empty when all occurred or the analysis has no table of states.
+    """
+    names = [
+        f"{_GROUPS.get(row['group'], row['group'])} {row['state']}"
+        for row in record.rows("states")
+        if row["group"] != "path" and not row["n_visits"]
+    ]
+    if not names:
+        return ""
+    return (
+        f"Not seen in {length_text(record.duration_ps)}: {', '.join(names)}. "
+        "What takes longer to happen than the run lasts cannot be seen in it."
+    )
 
 
 def lifetime_text(mean_ps: float | None, low_ps: float | None, high_ps: float | None) -> str:
@@ -142,7 +169,7 @@ def rates_table(record: RunRecord) -> Table | None:
         rows=tuple(
             (
                 row["kind"],
-                row["place"],
+                place_text(row["place"]),
                 direction.get(row["direction"], str(row["direction"])),
                 _count(row["count"]),
                 f"{row['time_ns']:.4g}",
@@ -178,6 +205,26 @@ def permeation_sentence(record: RunRecord) -> str:
         )
     listed = ", ".join(f"{count} of {kind}" for kind, count in sorted(counts.items()))
     return f"Complete crossings of the pore in {length_text(record.duration_ps)}: {listed}."
+
+
+def place_text(place: str) -> str:
+    """Write where something crosses as a reader says it.
+
+    Parameters
+    ----------
+    place : str
+        As in permeation_rates.parquet.
+
+    Returns
+    -------
+    text : str
+
+    Examples
+    --------
+    >>> place_text("hydrophobic_1 ring"), place_text("a652 ring"), place_text("whole pore")
+    ('hydrophobic ring 1', 'A652 ring', 'whole pore')
+    """
+    return ring_title(place.removesuffix(" ring")) if place.endswith(" ring") else place
 
 
 def regions_table(record: RunRecord) -> Table | None:

@@ -55,6 +55,8 @@ _QUANTITIES = {
     "vestibule_filled_share": "filled share of the vestibule",
     "cross_section": "cross-section of the lumen at the ligand",
 }
+# Distances between opposite residues of a ring of the gate.
+_ACROSS = re.compile(r"gate_(\w+?)_(glun\w+)_(ca|heavy)")
 _MARKS = {"side chain rebuilt": " †", "rebuilt": " ‡"}
 _DOI = re.compile(r"(?:doi:|https?://doi\.org/)\s*(10\.\d{4,9}/[^\s;,\]]+)", re.IGNORECASE)
 
@@ -81,6 +83,13 @@ def quantity(name: str) -> str:
     -------
     words : str
     """
+    across = _ACROSS.fullmatch(name)
+    if across:
+        ring, subunit, atoms = across.groups()
+        ring = ring.upper() if ring in ("a652", "vivi") else ring
+        return f"across the {ring} ring, {subunit.replace('glun', 'GluN')}, " + (
+            "CA atoms" if atoms == "ca" else "nearest heavy atoms"
+        )
     return _QUANTITIES.get(name, name.replace("_", " "))
 
 
@@ -264,7 +273,7 @@ def checks_table(record: RunRecord) -> tuple[tuple[bool, tuple[str, ...]], ...]:
     return tuple(sorted(rows, key=lambda row: row[0]))
 
 
-def estimates_table(record: RunRecord) -> Table:
+def estimates_tables(record: RunRecord) -> tuple[Table, Table]:
     """Write the estimates with their errors, or that there is not enough data for one.
 
     Parameters
@@ -273,34 +282,37 @@ def estimates_table(record: RunRecord) -> Table:
 
     Returns
     -------
-    table : Table
+    main, across : Table
+        The second holds the distances across the gate. What the table of states says of paths
+        is not said again.
     """
-    rows = []
-    for row in record.tables["estimates"].to_pylist():
-        mean, error, unit = row["mean"], row["error"], row["unit"]
-        if not row["n_frames"]:
-            continue
-        if unit == "nm":
-            mean, error, unit = _scaled(mean), _scaled(error), "Å"
-        effective = row["n_effective"]
-        rows.append(
-            (
-                quantity(row["name"]),
-                estimate_text(mean, error),
-                unit or "",
-                str(row["n_frames"]),
-                f"{effective:.1f}" if _known(effective) else "unknown",
-                str(row.get("n_discarded") or 0),
-                row["note"] or "",
-            )
-        )
-    return Table(
-        headings=(
-            "quantity", "mean ± error", "unit", "frames", "independent frames",
-            "left out at the start", "note",
-        ),
-        rows=tuple(rows),
+    told = {row["state"] for row in record.rows("states")}
+    rows = [row for row in record.rows("estimates") if row["n_frames"] and row["name"] not in told]
+    parts = [
+        tuple(_estimate_row(row) for row in rows if bool(_ACROSS.fullmatch(row["name"])) == across)
+        for across in (False, True)
+    ]
+    headings = (
+        "quantity", "mean ± error", "unit", "frames", "independent frames",
+        "left out at the start", "note",
     )  # fmt: skip
+    return Table(headings=headings, rows=parts[0]), Table(headings=headings, rows=parts[1])
+
+
+def _estimate_row(row: Mapping) -> tuple[str, ...]:
+    mean, error, unit = row["mean"], row["error"], row["unit"]
+    if unit == "nm":
+        mean, error, unit = _scaled(mean), _scaled(error), "Å"
+    effective = row["n_effective"]
+    return (
+        quantity(row["name"]),
+        estimate_text(mean, error),
+        {"deg": "°", "nm3": "nm³", "nm2": "nm²"}.get(unit, unit or ""),
+        str(row["n_frames"]),
+        f"{effective:.1f}" if _known(effective) else "unknown",
+        str(row.get("n_discarded") or 0),
+        row["note"] or "",
+    )
 
 
 def estimate_text(mean: float | None, error: float | None) -> str:
@@ -750,13 +762,15 @@ def _progress_limits(record: RunRecord) -> list[str]:
 
 
 def _data_limits(record: RunRecord) -> list[str]:
-    rows = [row for row in record.rows("estimates") if row["n_frames"]]
+    told = {row["state"] for row in record.rows("states")}
+    rows = [row for row in record.rows("estimates") if row["n_frames"] and row["name"] not in told]
     without = [quantity(row["name"]) for row in rows if not _known(row["error"])]
     sentences = []
     if without:
+        named = ", ".join(without[:8]) + (" and others" if len(without) > 8 else "")
         sentences.append(
             f"{len(without)} of {len(rows)} means have no error bar because their frames are not "
-            f"independent enough ({', '.join(without)}): read them as a description of this run."
+            f"independent enough ({named}): read them as a description of this run."
         )
     sentences.append(
         "Errors are statistical, one standard deviation of the mean within this run. They do "

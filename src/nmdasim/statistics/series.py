@@ -148,8 +148,9 @@ def detect_equilibration(series: ArrayLike) -> int:
     :math:`\max_{t_0} (N - t_0) / g(t_0)` [1]_: a drift at the start makes the rest look
     strongly correlated. Here it is searched at twenty-six places in the first half only,
     because a series that settles later is not known to have settled. A cut must raise the
-    number of independent samples by half, so that a stationary series is left whole.
-    Series of more than 2000 frames are averaged in blocks first, and cut between blocks.
+    number of independent samples by half, and the mean of what is cut must lie more than two
+    standard errors from that of the rest, so that a stationary series is left whole. Series of
+    more than 2000 frames are averaged in blocks first, and cut between blocks.
 
     References
     ----------
@@ -169,7 +170,9 @@ def detect_equilibration(series: ArrayLike) -> int:
     starts = np.unique(np.linspace(0, len(coarse) // 2, _N_STARTS).astype(int))
     worth = [_worth(coarse[start:]) for start in starts]
     best = int(np.argmax(worth))
-    return int(starts[best]) * size if worth[best] >= _LEAST_GAIN * worth[0] else 0
+    first = int(starts[best])
+    gained = worth[best] >= _LEAST_GAIN * worth[0]
+    return first * size if gained and _differs(coarse, first, worth[best]) else 0
 
 
 def block_error(series: ArrayLike, *, n_blocks: int) -> float:
@@ -289,6 +292,16 @@ def _resampled(
     drawn = random.integers(len(blocks), size=(n_resamples, -(-n // length)))
     deviation = (blocks - blocks.mean())[drawn].mean(axis=1)
     return deviation * math.sqrt(n / (n - length))
+
+
+def _differs(values: NDArray[np.float64], first: int, worth: float) -> bool:
+    """Tell whether the start of a series is another than the rest, by two standard errors."""
+    if not first:
+        return False
+    start, rest = values[:first], values[first:]
+    inefficiency = len(rest) / worth
+    error = float(rest.std()) * math.sqrt(inefficiency / len(start) + 1.0 / worth)
+    return abs(float(start.mean() - rest.mean())) > 2.0 * error
 
 
 def _worth(values: NDArray[np.float64]) -> float:
