@@ -37,8 +37,11 @@ class Channel:
     protein: np.ndarray
 
 
-def write_run(folder: Path, *, receptor, steps, segments=(8, 12)) -> Channel:
-    """Write a run; steps (n_frames, 3) move the ligand from its start in each frame, nm."""
+def write_run(folder: Path, *, receptor, steps, segments=(8, 12), sodium=None) -> Channel:
+    """Write a run; steps (n_frames, 3) move the ligand from its start in each frame, nm.
+
+    sodium (n_frames, 3) is where the ion is in the pore frame, nm; it stays aside by default.
+    """
     create_run_folder(folder, INPUTS)
     channel = build_channel(receptor, folder / "ligand.sdf")
     (folder / "receptor.cif").write_bytes(receptor.read_bytes())
@@ -50,7 +53,7 @@ def write_run(folder: Path, *, receptor, steps, segments=(8, 12)) -> Channel:
     first = 0
     for index, n_frames in enumerate(segments):
         frames = np.arange(first, first + n_frames)
-        write_segment(folder, index, frames, moved_frames(channel, steps)[frames])
+        write_segment(folder, index, frames, moved_frames(channel, steps, sodium)[frames])
         first += n_frames
     return channel
 
@@ -97,12 +100,14 @@ def waters() -> tuple[app.Topology, unit.Quantity]:
     return topology, [openmm.Vec3(*place) for place in places] * unit.nanometer
 
 
-def moved_frames(channel: Channel, steps) -> np.ndarray:
+def moved_frames(channel: Channel, steps, sodium=None) -> np.ndarray:
     """Move the ligand, then tumble and wrap everything: the observables must not notice."""
     generator = np.random.default_rng(5)
     piece = pieces(channel.topology)
     frames = np.repeat(channel.positions[None], len(steps), axis=0)
     frames[:, channel.ligand] += np.asarray(steps)[:, None]
+    if sodium is not None:
+        frames[:, -1] = sodium
     for frame in frames:
         turn = Rotation.from_rotvec(generator.normal(scale=0.02, size=3)).as_matrix()
         frame[:] = frame @ turn + generator.normal(scale=0.3, size=3) + 4.0

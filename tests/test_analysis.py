@@ -15,6 +15,8 @@ from nmdasim.trajectory import open_run
 RECEPTOR = structures_folder() / "receptors" / "7eu8" / "receptor.cif"
 N_FRAMES = 20
 STEPS = np.column_stack([np.zeros((N_FRAMES, 2)), 0.05 * np.sin(np.arange(N_FRAMES))])
+# The sodium ion walks along the axis from below the pore to above it.
+SODIUM = np.column_stack([np.zeros((N_FRAMES, 2)), np.linspace(-1.4, 3.5, N_FRAMES)])
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def made(tmp_path_factory):
     if not RECEPTOR.is_file():
         pytest.skip("needs the prepared receptor 7eu8 in structures/receptors")
     folder = tmp_path_factory.mktemp("analysis") / "run"
-    write_run(folder, receptor=RECEPTOR, steps=STEPS)
+    write_run(folder, receptor=RECEPTOR, steps=STEPS, sodium=SODIUM)
     done = []
     return folder, analyse_run(folder, progress=lambda now, of: done.append((now, of))), done
 
@@ -79,6 +81,67 @@ def test_sparse_contacts_add_up_to_occupancies(made):
         key = (row["chain"], row["number"], row["type"])
         count = sum((r["chain"], r["number"], r["type"]) == key for r in by_frame)
         assert row["occupancy"] == pytest.approx(count / N_FRAMES)
+
+
+def test_the_sodium_that_walks_through_is_the_only_passage(made):
+    tables = made[1].tables
+    (passage,) = tables["permeation"].to_pylist()
+    inside = np.flatnonzero((SODIUM[:, 2] > -1.0) & (SODIUM[:, 2] < 3.1))
+    # Frames are 2 ps apart, the first at 2 ps; five waters come before the ion.
+    assert passage == {
+        "kind": "Na",
+        "molecule": 5,
+        "direction": "out",
+        "entered_ps": 2.0 * (inside[0] + 1),
+        "left_ps": 2.0 * (inside[-1] + 2),
+    }
+    counts = {
+        (row["kind"], row["place"], row["direction"]): row["count"]
+        for row in tables["permeation_rates"].to_pylist()
+    }
+    assert counts["Na", "whole pore", "out"] == 1
+    assert counts["Na", "asparagine ring", "out"] == counts["Na", "threonine ring", "out"] == 1
+    assert sum(count for key, count in counts.items() if key[2] == "in") == 0
+    assert sum(count for key, count in counts.items() if key[0] == "water") == 0
+
+
+def test_densities_add_up_to_the_particles_in_the_lumen(made):
+    density = made[1].tables["density"].to_pylist()
+    total = {
+        kind: 0.05 * sum(row["per_nm"] for row in density if row["kind"] == kind)
+        for kind in ("water", "Na")
+    }
+    counted = ((SODIUM[:, 2] > -1.0) & (SODIUM[:, 2] < 3.5)).mean()
+    assert total["Na"] == pytest.approx(counted, abs=0.11)
+    assert total["water"] == 0.0
+
+
+def test_states_say_that_the_ligand_is_trapped_and_blocks(made):
+    tables = made[1].tables
+    assert set(tables["frames"]["state"].to_pylist()) == {"blocked"}
+    assert set(tables["frames"]["gate_state"].to_pylist()) == {"trapped"}
+    rows = {(row["group"], row["state"]): row for row in tables["states"].to_pylist()}
+    for key in (("block", "blocked"), ("gate", "trapped"), ("site", "in the site")):
+        assert rows[key]["share"] == 1.0
+        assert rows[key]["n_exits"] == 0
+        # 20 frames, 2 ps apart.
+        assert rows[key]["lifetime_low_ns"] == pytest.approx(0.038 / -np.log(0.025))
+    assert rows["path", "water_path"]["share"] == 0.0
+    visits = tables["dwell_times"].to_pylist()
+    assert {row["duration_ps"] for row in visits} == {38.0}
+    assert all(row["censored_left"] and row["censored_right"] for row in visits)
+
+
+def test_paths_are_averaged_as_shares_and_states_not_at_all(made):
+    estimates = {estimate.name: estimate for estimate in made[1].estimates}
+    assert estimates["water_path"].mean == 0.0
+    assert not {"state", "gate_state"} & set(estimates)
+
+
+def test_results_do_not_depend_on_the_number_of_cores(copy, made):
+    again = analyse_run(copy, cores=3)
+    for name, table in made[1].tables.items():
+        assert repr(again.tables[name].to_pydict()) == repr(table.to_pydict()), name
 
 
 def test_estimates_are_means_of_the_frames(made):

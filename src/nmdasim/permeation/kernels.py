@@ -122,6 +122,9 @@ def follow(
             elif x * x + y * y > wide or not _in_lumen(x, y, z, levels, centre, reach, frame):
                 aside[one] = True
                 continue
+            if end and end == origin[one] and not seen[one]:
+                aside[one] = False
+                continue
             linked = abs(spot - place[one]) <= (crevice if aside[one] else max_step)
             if linked:
                 _cross(place[one], spot, planes, crossed[codes[one]])
@@ -172,10 +175,11 @@ def count(
             if at >= counts.shape[3]:
                 continue
             level = _nearest_level(levels, z)
-            off = np.hypot(x - centre[frame, level, 0], y - centre[frame, level, 1])
-            if off <= reach[frame, level]:
+            dx, dy = x - centre[frame, level, 0], y - centre[frame, level, 1]
+            off2, far = dx * dx + dy * dy, reach[frame, level]
+            if off2 <= far * far:
                 counts[frame, 0, codes[one], at] += 1.0
-            if off <= reach[frame, level] - margin:
+            if off2 <= (far - margin) ** 2:
                 counts[frame, 1, codes[one], at] += 1.0
 
 
@@ -184,9 +188,9 @@ def _widest(centre: _Floats, reach: _Floats, frame: int) -> float:
     """Square of the distance from the axis beyond which nothing is in the lumen."""
     wide = 0.0
     for level in range(reach.shape[1]):
-        far = np.hypot(centre[frame, level, 0], centre[frame, level, 1]) + reach[frame, level]
-        wide = max(wide, far * far)
-    return wide
+        x, y = centre[frame, level, 0], centre[frame, level, 1]
+        wide = max(wide, np.sqrt(x * x + y * y) + reach[frame, level])
+    return wide * wide
 
 
 @kernel
