@@ -18,6 +18,7 @@ from nmdasim.permeation import (
     PORE_ENDS_NM,
     Passages,
     PoreDensity,
+    bulk_density,
     count_passages,
     find_water_paths,
     narrowest_radius,
@@ -91,12 +92,14 @@ MIDDLE, BESIDE = (0.0, 0.0, 1.0), (2.0, 0.0, 1.0)
         ([(2, 0, -1.4), BESIDE, MIDDLE, ABOVE], (0, 0)),
         ([BELOW, MIDDLE, BESIDE, (2, 0, 3.6), ABOVE, BELOW], (0, 1)),
         ([BELOW, MIDDLE, (0.9, 0, 1.2), (0, 0, 1.2), ABOVE], (1, 0)),
+        ([BELOW, MIDDLE, (0.9, 0, 1.0), (0.9, 0, 1.7), (0, 0, 1.7), ABOVE], (0, 0)),
         ([(2, 0, -1.4), (2, 0, 3.6), (2, 0, -1.4)], (0, 0)),
     ],
     ids=[
         "out", "in", "out and in", "turns back below", "turns back above", "comes again",
         "wavers", "starts within", "ends within", "leaves sideways", "comes in sideways",
-        "leaves sideways and comes back", "rests in a crevice", "goes around",
+        "leaves sideways and comes back", "rests in a crevice",
+        "climbs behind the wall", "goes around",
     ],
 )  # fmt: skip
 def test_passages_of_one_particle(stations, expected):
@@ -122,6 +125,18 @@ def test_jumps_between_frames_count_only_when_they_tell_the_way(heights, expecte
     places = np.zeros((len(heights), 1, 3))
     places[:, 0, 2] = heights
     assert tally(counted(places)) == expected
+
+
+def test_a_way_beside_the_pore_is_forgotten_once_an_end_is_reached():
+    """Then a step of 0.8 nm into the lumen is as good as ever."""
+    beside = [(0, 0, -1.5), (2, 0, 0.0), (0, 0, -1.5)]
+    through = [(0, 0, z) for z in (-0.2, 0.7, 1.6, 2.5, 3.5)]
+    assert tally(counted(np.array(beside + through, float)[:, None])) == (1, 0)
+
+
+def test_many_may_pass_at_once():
+    together = np.repeat(path(BELOW, ABOVE, BELOW), 40, axis=1)
+    assert tally(counted(together, kinds=["water"] * 40)) == (40, 40)
 
 
 def test_a_passage_knows_when_it_began_and_ended():
@@ -446,6 +461,47 @@ def test_relative_density_needs_the_bulk():
         columns["relative_to_bulk"][:4], np.array(columns["per_nm3"][:4]) / 2.0
     )
     assert np.isnan(columns["relative_to_bulk"][4:]).all()
+
+
+def box_of_water(size, density=33.4, seed=8):
+    generator = np.random.default_rng(seed)
+    return generator.uniform(-size / 2, size / 2, size=(int(density * size**3), 3))
+
+
+def test_bulk_is_the_density_of_its_box():
+    found = [
+        bulk_density(
+            box_of_water(6.0, seed=seed), solute=[[0.0, 0.0, 0.0]], centre=[0.0] * 3, radius=3.0
+        )
+        for seed in range(8)
+    ]
+    assert np.mean(found) == pytest.approx(33.4, rel=0.03)
+
+
+def test_bulk_keeps_away_from_solute_and_membrane():
+    """A dense shell about the solute and an empty slab do not count."""
+    found = []
+    for seed in range(8):
+        water = np.add(box_of_water(8.0, seed=seed), [0.5, 0.0, 0.2])
+        slab = np.abs(water[:, 2]) > 1.0
+        shell = np.random.default_rng(seed).normal([0.5, 0.0, 2.5], 0.2, size=(2000, 3))
+        found.append(
+            bulk_density(
+                np.concatenate([water[slab], shell]),
+                solute=[[0.5, 0.0, 2.5]],
+                centre=[0.5, 0.0, 0.2],
+                radius=4.0,
+            )
+        )
+    assert np.mean(found) == pytest.approx(33.4, rel=0.04)
+
+
+def test_box_without_bulk_has_no_density_of_it():
+    water = box_of_water(3.0)
+    crowded = np.stack(np.meshgrid(*[np.arange(-1.5, 1.6, 0.5)] * 3), axis=-1).reshape(-1, 3)
+    for solute, radius in ((crowded, 1.5), ([[0, 0, 0]], 0.3), ([[0, 0, 0]], np.inf)):
+        assert np.isnan(bulk_density(water, solute=solute, centre=[0, 0, 0], radius=radius))
+    assert np.isnan(bulk_density(water[:0], solute=crowded, centre=[0, 0, 0], radius=1.5))
 
 
 def test_bad_slices_are_refused():

@@ -19,6 +19,7 @@ from nmdasim.trajectory import (
     pore_frame,
     read_frames,
 )
+from nmdasim.trajectory.imaging import inner_radius
 
 RECEPTOR = structures_folder() / "receptors" / "7eu8" / "receptor.cif"
 N_FRAMES = 20
@@ -220,6 +221,20 @@ def test_half_a_channel_is_refused(run):
 def test_no_frame_is_refused(frames):
     with pytest.raises(TrajectoryError, match="no frame"):
         list(in_pore_frame(frames[:0]))
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        (np.diag([5.0, 6.0, 7.0]), 2.5),
+        (9.0 * np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, np.sqrt(0.5)]]), 4.5),
+        # The same lattice by longer vectors.
+        (np.array([[5.0, 0, 0], [5.0, 5.0, 0], [10.0, 5.0, 5.0]]), 2.5),
+        (np.zeros((3, 3)), np.inf),
+    ],
+)
+def test_cell_is_whole_within_half_its_shortest_vector(box, expected):
+    assert inner_radius(box[None]).tolist() == pytest.approx([expected])
 
 
 @given(seed=st.integers(0, 2**31))

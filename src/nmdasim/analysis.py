@@ -37,7 +37,14 @@ from nmdasim.contacts import (
     ring_contacts_table,
 )
 from nmdasim.errors import Check, TrajectoryDamageError, TrajectoryError
-from nmdasim.permeation import Passage, PassageRate, Passages, PoreDensity, ring_planes
+from nmdasim.permeation import (
+    Passage,
+    PassageRate,
+    Passages,
+    PoreDensity,
+    bulk_density,
+    ring_planes,
+)
 from nmdasim.pore import PoreProfile
 from nmdasim.rundir import (
     ANALYSIS,
@@ -112,6 +119,7 @@ class _Part:
     particles: NDArray[np.float32]
     lumen: PoreProfile
     counts: NDArray[np.float64]
+    bulk_per_nm3: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,6 +135,7 @@ class _Measured:
     radius_ligand: ColumnMeans
     passages: Passages
     density: PoreDensity
+    bulk_per_nm3: float
 
 
 def analyse_run(
@@ -188,7 +197,7 @@ def analyse_run(
         "profile": _profile_table(measured),
         "states": states_table(measured.frames, states, measured.time_ps),
         "dwell_times": dwell_times_table(states, measured.time_ps),
-        "density": measured.density.to_columns(),
+        "density": measured.density.to_columns(bulk_per_nm3=measured.bulk_per_nm3),
         "permeation": _rows(Passage, measured.passages.passages),
         "permeation_rates": _rows(PassageRate, measured.passages.rates()),
         "estimates": _estimates_table(estimates),
@@ -269,6 +278,7 @@ def _measure(run: Run, cores: int | None, progress: Callable[[int, int], None] |
         radius_ligand=ligand_means.estimate(),
         passages=passages,
         density=density,
+        bulk_per_nm3=_mean_of_defined([part.bulk_per_nm3 for part in parts]),
     )
 
 
@@ -304,7 +314,25 @@ def _measure_chunk(run: Run, sites: _Sites, density: PoreDensity, chunk: Chunk) 
         particles=particles,
         lumen=lumen,
         counts=density.count(particles, lumen=lumen),
+        bulk_per_nm3=_bulk(sites, chunk, measured),
     )
+
+
+def _bulk(sites: _Sites, chunk: Chunk, measured: Blockade) -> float:
+    """Density of water far from protein and ligand in the chunk's first frame, 1/nm^3."""
+    solute = np.concatenate([sites.blockade.protein, sites.blockade.ligand])
+    heights = dict(zip(RING_NAMES, measured.ring_heights[0], strict=True))
+    return bulk_density(
+        chunk.water[0],
+        solute=chunk.trajectory.xyz[0, solute],
+        centre=[0.0, 0.0, 0.5 * (heights["asparagine"] + heights["threonine"])],
+        radius=float(chunk.inner_radius[0]),
+    )
+
+
+def _mean_of_defined(values: Sequence[float]) -> float:
+    defined = np.array(values)[np.isfinite(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
 
 
 def _measure_start(sites: _Sites) -> Blockade:

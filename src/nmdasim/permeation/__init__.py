@@ -5,7 +5,13 @@ nearest to the pore. The *lumen* is a `PoreProfile` without the ligand: a partic
 it lies within the profile's radius and `LUMEN_MARGIN_NM` of the profile's centre.
 """
 
-from nmdasim.permeation.density import SLICE_NM, PoreDensity, particle_density
+from nmdasim.permeation.density import (
+    BULK_CLEAR_NM,
+    SLICE_NM,
+    PoreDensity,
+    bulk_density,
+    particle_density,
+)
 from nmdasim.permeation.lumen import (
     LUMEN_MARGIN_NM,
     PORE_ENDS_NM,
@@ -31,6 +37,7 @@ from nmdasim.permeation.path import (
 )
 
 __all__ = [
+    "BULK_CLEAR_NM",
     "CREVICE_NM",
     "EDGE_NM",
     "LUMEN_MARGIN_NM",
@@ -42,6 +49,7 @@ __all__ = [
     "Passages",
     "PoreDensity",
     "WaterPaths",
+    "bulk_density",
     "count_passages",
     "find_water_paths",
     "heavy_atoms",

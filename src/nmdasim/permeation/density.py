@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import mdtraj as md
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 
 from nmdasim.errors import PoreError
 from nmdasim.permeation.kernels import count
@@ -22,6 +23,13 @@ from nmdasim.statistics import RunningMeans
 
 #: Thickness of the slices in which particles are counted.
 SLICE_NM = 0.05
+#: Water is bulk this far from every heavy atom of the solute: three layers of water.
+BULK_CLEAR_NM = 0.9
+# Radius and spacing of the balls in which bulk water is counted; each holds about nine.
+_BALL_NM = 0.4
+_BALL_STEP_NM = 0.8
+# A layer of fewer balls does not tell whether it is water.
+_LEAST_BALLS = 8
 
 
 class PoreDensity:
@@ -170,6 +178,62 @@ class PoreDensity:
             for mine in water
         ]
         return columns
+
+
+def bulk_density(water: ArrayLike, *, solute: ArrayLike, centre: ArrayLike, radius: float) -> float:
+    """Measure the density of water far from the solute in one frame.
+
+    Parameters
+    ----------
+    water : array_like of float, shape (n_waters, 3), nm
+        Oxygens, each at its periodic image nearest to `centre`.
+    solute : array_like of float, shape (n_atoms, 3), nm
+        Heavy atoms that the bulk keeps away from.
+    centre : array_like of float, shape (3,), nm
+    radius : float, nm
+        Distance from `centre` within which the periodic cell is whole.
+
+    Returns
+    -------
+    density : float, 1/nm^3
+        nan where too few balls of 0.4 nm lie far enough from the solute and within the cell, or
+        none holds any water.
+
+    Notes
+    -----
+    Waters are counted in balls on a grid that keep `BULK_CLEAR_NM` away from the solute. Lipids are
+    no solute: layers of balls across the pore's axis that hold much less than the others lie in a
+    membrane or at its face and are left out. The density is the mean over the rest.
+    """
+    middle = np.asarray(centre, dtype=np.float64)
+    oxygens = np.asarray(water, dtype=np.float64) - middle
+    reach = radius - _BALL_NM
+    if not 0.0 < reach < math.inf or not len(oxygens):
+        return math.nan
+    half = int(reach / _BALL_STEP_NM)
+    side = np.arange(-half, half + 1)
+    grid = np.stack(np.meshgrid(side, side, side, indexing="ij"), axis=-1).reshape(-1, 3)
+    # Balls do not touch each other, so that a water lies in one at most.
+    cell = np.rint(oxygens / _BALL_STEP_NM)
+    inside = (np.linalg.norm(oxygens - cell * _BALL_STEP_NM, axis=1) <= _BALL_NM) & (
+        np.abs(cell) <= half
+    ).all(axis=1)
+    place = (cell[inside].astype(np.intp) + half) @ [len(side) ** 2, len(side), 1]
+    held = np.bincount(place, minlength=len(grid))
+    balls = _BALL_STEP_NM * grid
+    away, _ = cKDTree(np.asarray(solute, dtype=np.float64) - middle).query(
+        balls, distance_upper_bound=BULK_CLEAR_NM + _BALL_NM
+    )
+    bulk = np.isinf(away) & (np.linalg.norm(balls, axis=1) <= reach)
+    if not bulk.any():
+        return math.nan
+    balls, held = balls[bulk], held[bulk]
+    _, layer, size = np.unique(balls[:, 2], return_inverse=True, return_counts=True)
+    means = np.where(size >= _LEAST_BALLS, np.bincount(layer, held) / size, 0.0)
+    if not means.any():
+        return math.nan
+    wet = means >= 0.75 * np.median(means[means > 0.25 * means.max()])
+    return float(held[wet[layer]].mean() / (4.0 / 3.0 * np.pi * _BALL_NM**3))
 
 
 def particle_density(

@@ -130,7 +130,7 @@ def follow(
                 _cross(place[one], spot, planes, crossed[codes[one]])
             elif seen[one] and origin[one]:
                 lost[codes[one]] += 1
-            if end and linked and seen[one] and origin[one] == 3 - end:
+            if end and linked and origin[one] == 3 - end:
                 if count == len(rows):
                     rows = np.concatenate((rows, np.empty((count, 4))))
                 rows[count, 0], rows[count, 1] = one, 2.0 - end

@@ -17,6 +17,7 @@ from nmdasim.pore import best_rotation
 from nmdasim.trajectory.imaging import (
     Links,
     bring_together,
+    inner_radius,
     link_molecules,
     molecules_of,
     nearest_points,
@@ -200,6 +201,7 @@ def _placed(raw: _Raw, place: _Place) -> Chunk:
         fit_rmsd=rmsd,
         water=solvent[0],
         ions=solvent[1],
+        inner_radius=inner_radius(raw.box),
     )
 
 

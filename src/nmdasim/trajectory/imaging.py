@@ -198,6 +198,22 @@ def bring_together(frames: NDArray[np.floating], box: Floats, links: Links) -> F
     return _bring_together(frames, box, links.parents, links.pairs, links.members, links.starts)
 
 
+def inner_radius(box: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the distance from a point within which no other periodic image is nearer to it.
+
+    Parameters
+    ----------
+    box : ndarray of float64, shape (n_frames, 3, 3), nm
+
+    Returns
+    -------
+    radius : ndarray of float64, shape (n_frames,), nm
+        Half the shortest lattice vector; infinite without a box.
+    """
+    vectors, lengths = np.empty(_NEIGHBOURS.shape), np.empty(len(_NEIGHBOURS))
+    return np.sqrt([_lattice(cell, vectors, lengths) for cell in box])
+
+
 @kernel
 def _lattice(box: Floats, vectors: Floats, lengths: Floats) -> float:
     """Fill in the vectors to the neighbouring cells; give the square of half the shortest.

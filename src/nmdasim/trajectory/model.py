@@ -137,3 +137,6 @@ class Chunk:
     threonine ring."""
     ions: NDArray[np.float32]
     """Ions, `Run.ions`, likewise, shape (n_frames, n_ions, 3), nm."""
+    inner_radius: NDArray[np.float64]
+    """Distance from the pore's centre within which the water fills all space that is not taken,
+    shape (n_frames,), nm: beyond it the periodic cell may end. Infinite without a box."""
