@@ -18,7 +18,7 @@ from rdkit import Chem
 from rdkit.Chem import rdDetermineBonds, rdDistGeom
 
 from nmdasim.errors import ParametersError, RunStorageError
-from nmdasim.ligand import load_ligand
+from nmdasim.ligand import library, load_ligand
 from nmdasim.parameters import (
     METHOD_VERSION,
     cache_file,
@@ -214,6 +214,17 @@ def assert_intact(mol, positions_nm):
 # --- what ships ----------------------------------------------------------------------
 
 
+def test_every_state_of_the_library_ships():
+    records = {path.stem: path.parent.name for path in FOLDER.glob("*/*.json")}
+    wanted = {
+        f"{entry.name}{charge:+d}": entry.name
+        for entry in library()
+        for charge in ((2,) if entry.kind == "ion" else (0, 1))
+    }
+    assert records == wanted
+    assert {path.with_suffix(".xml").is_file() for path in FOLDER.glob("*/*.json")} == {True}
+
+
 @every_species
 def test_net_charge_is_exact(record):
     state, parameters = state_of(record), load_parameters(state_of(record))
@@ -261,6 +272,14 @@ def mirror_pairs():
 
 
 PAIRS = list(mirror_pairs())
+
+
+def test_the_library_holds_both_hands_of_its_families():
+    assert {name.parent.name for pair in PAIRS for name in pair} >= {
+        "S-ketamine", "R-norketamine", "S-dehydronorketamine", "2R6R-hydroxynorketamine",
+        "2S6R-hydroxynorketamine", "2R4S-hydroxynorketamine", "2S5S-hydroxynorketamine",
+        "2S6S-hydroxyketamine", "plus-MK-801", "R-methoxetamine",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -432,6 +451,30 @@ def test_shipped_parameters_are_found_by_chemistry(empty_cache):
     found = load_parameters(written_otherwise.states[0])
     assert found.record["sha256"] == load_parameters(named.states[0]).record["sha256"]
     assert not cache_folder().exists()
+
+
+def test_the_mirror_image_of_what_ships_needs_no_generator(empty_cache, no_generator):
+    other = load_ligand("COc1ccc2C[C@H]3N(C)CC[C@@]4(CCCC[C@@H]34)c2c1")
+    assert (other.cip, ships(other.states[0])) == ("R,R,R", True)
+    for state in other.states:
+        one = shipped(f"dextromethorphan{state.charge:+d}")
+        found = load_parameters(state)
+        assert found.record["mirror_image_of"] == one.smiles
+        assert found.record["smiles"] == state.smiles
+        match = np.array(state.mol.GetSubstructMatch(one.mol, useChirality=False))
+        mirrored = np.empty((len(match), 3))
+        mirrored[match] = positions_of(one) * [1.0, 1.0, -1.0]
+        assert_same_terms(
+            energies(system_of(state), [mirrored]),
+            energies(system_of(one), [positions_of(one)]),
+            {"else": 1e-9},
+        )
+        names = [atom.GetPDBResidueInfo().GetName().strip() for atom in state.mol.GetAtoms()]
+        assert list(found.record["charges"]) == names
+        charges = dict.fromkeys(names, 0.0)
+        for atom in ElementTree.fromstring(found.ffxml).findall("Residues/Residue/Atom"):
+            charges[atom.get("name")] = float(atom.get("charge"))
+        assert found.record["charges"] == charges
 
 
 def test_a_new_molecule_without_the_generator_says_what_to_install(empty_cache, no_generator):
