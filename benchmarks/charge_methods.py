@@ -13,8 +13,8 @@ acellera-openff-nagl-models.
 
 Columns: root mean square and largest difference over all atoms, both methods averaged over
 equivalent atoms; that atom; length of the dipole moment (of cations from the centre of mass) and of
-the difference of the two dipole vectors, which depends on no origin, in the conformer that nmdasim
-builds. Mirror images share their charges and a row; the conformer is that of the first.
+the difference of the two dipole vectors, which depends on no origin, in one conformer of ETKDG and
+MMFF94. Mirror images share their charges and a row; the conformer is that of the first.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from nmdasim.ligand import ChargeState, library, load_ligand
 from nmdasim.structures import structures_folder
@@ -145,7 +146,7 @@ def difference(
     """Compare the charges of one species."""
     change = averaged(state.mol, second) - averaged(state.mol, shipped)
     where = int(np.abs(change).argmax())
-    places = state.mol.GetConformer().GetPositions()
+    places = conformer(state.mol)
     masses = np.array([atom.GetMass() for atom in state.mol.GetAtoms()])
     centred = places - masses @ places / masses.sum()
     return Difference(
@@ -156,6 +157,14 @@ def difference(
         dipole_debye=float(np.linalg.norm(shipped @ centred)) * DEBYE_PER_E_ANGSTROM,
         dipole_difference_debye=float(np.linalg.norm(change @ places)) * DEBYE_PER_E_ANGSTROM,
     )
+
+
+def conformer(mol: Chem.Mol) -> NDArray[np.float64]:
+    """Build one conformer that does not depend on how nmdasim chooses its own, Angstrom."""
+    built = Chem.Mol(mol)
+    rdDistGeom.EmbedMolecule(built, randomSeed=1)
+    rdForceFieldHelpers.MMFFOptimizeMolecule(built, maxIters=2000)
+    return built.GetConformer().GetPositions()
 
 
 def averaged(mol: Chem.Mol, charges: NDArray[np.float64]) -> NDArray[np.float64]:

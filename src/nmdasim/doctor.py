@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nmdasim.errors import NmdasimError
 from nmdasim.ligand import library, load_ligand, state_of, write_ligand
-from nmdasim.parameters import load_parameters, ships
+from nmdasim.parameters import cache_folder, load_parameters, ships
 from nmdasim.pose import place_ligand
 from nmdasim.receptor import load_receptor, receptor_file, receptor_names
 from nmdasim.rundir import EQUILIBRATION, read_json, read_segments, software_versions
@@ -187,6 +187,8 @@ def _structures() -> dict[str, str]:
         )
     for entry in library():
         found[f"ligand {entry.name}"] = _ligand(entry.name)
+    n_kept = len(list(cache_folder().glob("*.json")))
+    found["parameters kept"] = f"of {n_kept} other charge states, in {cache_folder()}"
     return found
 
 
