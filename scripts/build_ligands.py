@@ -28,8 +28,8 @@ from nmdasim.ligand import ChargeState, LibraryEntry, library, load_ligand
 from nmdasim.parameters import Parameters, generate_parameters, load_parameters, write_parameters
 from nmdasim.structures import structures_folder
 
-# sqm prints charges to 0.001 e and its optimiser does not end at the same last digit everywhere.
-MAX_CHARGE_DIFFERENCE = 0.002
+# sqm prints charges to 0.001 e, and its optimiser ends somewhere else in every run.
+MAX_CHARGE_DIFFERENCE = 0.005
 
 
 def main() -> int:

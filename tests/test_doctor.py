@@ -8,6 +8,7 @@ import pytest
 from nmdasim import cli
 from nmdasim.doctor import MAIN_JOB_NS, examine, main_job_seconds
 from nmdasim.ligand import library
+from nmdasim.parameters import cache_folder
 from nmdasim.receptor import load_receptor, receptor_names
 from nmdasim.simulation import choose_platform, present_platforms
 from nmdasim.simulation.platforms import ORDER
@@ -60,8 +61,10 @@ def test_extras_are_held_against_what_is_installed(findings):
 def test_all_that_ships_is_loaded(findings):
     names = {f"receptor {name}" for name in receptor_names()}
     names |= {f"ligand {entry.name}" for entry in library()}
-    assert findings["shipped structures"].keys() == names
-    assert all(found.startswith("loads") for found in findings["shipped structures"].values())
+    found = findings["shipped structures"]
+    assert found.keys() == names | {"parameters kept"}
+    assert all(found[name].startswith("loads") for name in names)
+    assert str(cache_folder()) in found["parameters kept"]
 
 
 def test_failed_checks_of_the_receptor_are_counted(findings):

@@ -144,7 +144,7 @@ def _antechamber(folder: Path, *arguments: str, timeout_s: float) -> None:
     """Run antechamber; on failure raise one sentence that says why."""
     command = ("antechamber", *arguments, "-pf", "yes", "-dr", "n")
     # A group of its own, so that sqm does not outlive an antechamber that is given up.
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=folder,
         env=programs(),
@@ -153,15 +153,14 @@ def _antechamber(folder: Path, *arguments: str, timeout_s: float) -> None:
         text=True,
         errors="replace",
         start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise ParametersError(f"sqm did not finish within {timeout_s:g} s") from error
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise ParametersError(f"sqm did not finish within {timeout_s:g} s") from error
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     outputs = [Path(name) for name in arguments if name.endswith((".mol2", ".txt"))]
     if process.returncode or not all((folder / name).is_file() for name in outputs):
         raise ParametersError(_reason(said, folder / "sqm.out"))
