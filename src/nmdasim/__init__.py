@@ -14,7 +14,7 @@ _HOMES = {
     "pose": ["Pose", "place_ligand"],
     "system": ["Protocol", "System", "build_system", "find_protocol"],
     "simulation": ["create_run", "run_inputs", "simulate"],
-    "trajectory": ["Run", "open_run"],
+    "trajectory": ["Run", "open_run", "open_trajectory"],
     "pore": [
         "ConductionThresholds", "PoreFrame", "PoreProfile", "conduction", "cross_section",
         "lumen_volume", "radii_of", "radius_at_rings", "radius_profile", "radius_profile_past",

@@ -62,7 +62,7 @@ from nmdasim.statistics import (
     estimate_occupancy,
 )
 from nmdasim.subunits import RING_NAMES
-from nmdasim.trajectory import Chunk, Run, map_frames, open_run, pore_atoms
+from nmdasim.trajectory import Chunk, Run, map_frames, open_run, pore_atoms, write_source
 
 CHECKS = "checks.json"
 TEMPERATURE_LIMIT_K = 5.0
@@ -509,7 +509,9 @@ def _checks(run: Run, frames: Mapping[str, NDArray[Any]]) -> tuple[Check, ...]:
 
 
 def _recorded_checks(run: Run) -> list[dict[str, Any]]:
-    return read_provenance(run.folder).get("checks", []) if run.inputs else []
+    """Give the checks of what was done before the frames were read."""
+    recorded = read_provenance(run.folder) if run.inputs else run.source
+    return list(recorded.get("checks", []))
 
 
 def _check_temperature(run: Run, frames: Mapping[str, NDArray[Any]]) -> tuple[Check, ...]:
@@ -567,6 +569,8 @@ def _check_equilibration(run: Run) -> tuple[Check, ...]:
 
 def _write(analysis: Analysis) -> None:
     folder = analysis.run.folder / ANALYSIS
+    if analysis.run.source:
+        write_source(analysis.run)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

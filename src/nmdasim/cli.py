@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmdasim.errors import NmdasimError, ReceptorError
+from nmdasim.errors import NmdasimError, ReceptorError, TrajectoryError
 
 if TYPE_CHECKING:
     from nmdasim.ligand import Ligand
@@ -156,7 +156,15 @@ def _outcome(analysis: Any) -> dict[str, Any]:  # noqa: ANN401 - any analysis re
 def _analyse(asked: argparse.Namespace) -> int:
     from nmdasim.analysis import analyse_run
 
-    results = {str(folder): _outcome(analyse_run(folder)) for folder in asked.runs}
+    runs = [_foreign_run(asked)] if asked.topology or asked.trajectory else asked.runs
+    if not runs:
+        raise TrajectoryError(
+            "nothing to analyse: give folders of runs, or --topology, --trajectory and --ligand"
+        )
+    results = {}
+    for run in runs:
+        analysis = analyse_run(run, cores=asked.cores, progress=_progress(asked))
+        results[str(analysis.run.folder)] = _outcome(analysis)
     if asked.json:
         _print_json(results)
         return 0
@@ -169,9 +177,42 @@ def _analyse(asked: argparse.Namespace) -> int:
     return 0
 
 
+def _foreign_run(asked: argparse.Namespace) -> Any:  # noqa: ANN401 - imported lazily
+    """Open the trajectory of another program as the options say."""
+    from nmdasim.trajectory import open_trajectory
+
+    if asked.runs or not (asked.topology and asked.trajectory and asked.ligand):
+        raise TrajectoryError(
+            "a trajectory of another program needs --topology, --trajectory and --ligand, all "
+            "three and no folder of a run"
+        )
+    run = open_trajectory(
+        asked.trajectory,
+        topology=asked.topology,
+        ligand=asked.ligand,
+        charge=asked.charge,
+        ligand_residue=asked.ligand_residue,
+        frame_ps=asked.frame_ps,
+        stride=asked.stride,
+        folder=asked.out,
+    )
+    return replace(run, source={**run.source, "command": "nmdasim " + " ".join(asked.words)})
+
+
+def _progress(asked: argparse.Namespace) -> Callable[[int, int], None] | None:
+    """Count frames on the terminal, where somebody watches."""
+    if asked.json or not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        print(f"\r{done} of {total} frames", end="\n" if done == total else "", file=sys.stderr)
+
+    return show
+
+
 def _report(asked: argparse.Namespace) -> int:
-    from nmdasim.report import FOREIGN, write_figures, write_report
-    from nmdasim.rundir import read_run_id
+    from nmdasim.report import write_figures, write_report
+    from nmdasim.rundir import FOREIGN, read_run_id
 
     folders = [Path(folder) for folder in asked.runs]
     for folder in folders:
@@ -313,8 +354,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     _add_run(verb("run", _run, "prepare, simulate, analyse and report; run it again to resume"))
-    added = verb("analyse", _analyse, "analyse finished or running simulations")
-    added.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
+    _add_analyse(verb("analyse", _analyse, "analyse runs, or a trajectory of another program"))
     added = verb("report", _report, "write one HTML report from analysed runs")
     added.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
     added.add_argument("-o", "--out", default="report.html", metavar="FILE.html")
@@ -333,6 +373,20 @@ def _parser() -> argparse.ArgumentParser:
     added = verb("doctor", _doctor, "say what this machine can do, with a short self-test")
     added.add_argument("--quick", action="store_true", help="skip the speed measurement")
     return parser
+
+
+def _add_analyse(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folder of a run")
+    parser.add_argument("--cores", type=_count, metavar="N", help="threads; all by default")
+    other = parser.add_argument_group("trajectory of another program")
+    other.add_argument("--topology", metavar="FILE", help="PDB, GRO, PSF, prmtop, mmCIF")
+    other.add_argument("--trajectory", nargs="+", metavar="FILE", help="XTC, TRR, DCD, NetCDF")
+    other.add_argument("--ligand", help="library name, SMILES or SD file")
+    other.add_argument("--charge", type=int, help="charge state; that of the hydrogens by default")
+    other.add_argument("--ligand-residue", metavar="NAME", help="where several fit, such as LIG401")
+    other.add_argument("--frame-ps", type=float, metavar="X", help="time between frames")
+    other.add_argument("--stride", type=int, default=1, metavar="K", help="read every K-th frame")
+    other.add_argument("-o", "--out", metavar="DIR", help="folder of the results")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -363,6 +417,13 @@ def _ph(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 14:
         raise argparse.ArgumentTypeError(f"{text} is not a pH: give a number from 0 to 14")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of cores: give 1 or more")
     return value
 
 

@@ -35,11 +35,11 @@ from nmdasim.report.figures import (
     plot_time_series,
 )
 from nmdasim.report.palette import END_CARBON, PORE_COLOURS, SUBUNIT_COLOURS
-from nmdasim.report.record import FOREIGN, RunRecord, is_simulated, read_record, rings_of
+from nmdasim.report.record import RunRecord, is_simulated, read_record, rings_of
 from nmdasim.report.scene import HOLE_THRESHOLDS, build_scene, height_text, ring_title
 from nmdasim.rundir import write_atomic
 
-__all__ = ["FOREIGN", "write_figures", "write_report"]
+__all__ = ["write_figures", "write_report"]
 
 # Entries of provenance.json that have their own place in the page.
 _SHOWN_ELSEWHERE = ("methods", "checks", "command", "receptor")

@@ -17,6 +17,7 @@ from nmdasim.errors import ReportError
 from nmdasim.rundir import (
     ANALYSIS,
     EQUILIBRATION,
+    FOREIGN,
     LIGAND,
     PROVENANCE,
     RECEPTOR,
@@ -108,9 +109,6 @@ OPTIONAL_COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "regions": ("region", "n_touched", "occupancy", "occupancy_error", "residues", "note"),
 }
-
-#: Written by the analysis of a trajectory that no run folder holds, in place of run.toml.
-FOREIGN = "foreign.json"
 
 #: Heavy-atom RMSD beyond which two poses count as different, nm: a convention of docking.
 SAME_POSE = 0.2

@@ -14,6 +14,8 @@ from typing import Any
 from nmdasim.errors import RunFolderError, RunStorageError
 
 RUN = "run.toml"
+#: In place of run.toml where a trajectory of another program was analysed.
+FOREIGN = "foreign.json"
 PROVENANCE = "provenance.json"
 RECEPTOR = "receptor.cif"
 LIGAND = "ligand.sdf"

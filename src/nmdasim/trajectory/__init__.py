@@ -4,6 +4,7 @@ A run's trajectory is the list of its committed segments. They are joined only w
 read: every frame comes exactly once, and memory does not grow with length.
 """
 
+from nmdasim.trajectory.foreign import open_trajectory, write_source
 from nmdasim.trajectory.frames import map_frames, read_frames, usable_cores
 from nmdasim.trajectory.imaging import molecules_of, nearest_images
 from nmdasim.trajectory.landmarks import FIT_SEGMENTS, in_pore_frame, pore_atoms, pore_frame
@@ -27,8 +28,10 @@ __all__ = [
     "molecules_of",
     "nearest_images",
     "open_run",
+    "open_trajectory",
     "pore_atoms",
     "pore_frame",
     "read_frames",
     "usable_cores",
+    "write_source",
 ]

@@ -9,11 +9,13 @@ from typing import TypeVar
 
 import mdtraj as md
 import numpy as np
-from mdtraj.formats import XTCTrajectoryFile
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from nmdasim.errors import TrajectoryDamageError, TrajectoryError
+from nmdasim.errors import TrajectoryError
 from nmdasim.pore import best_rotation
+from nmdasim.trajectory.files import read_piece
 from nmdasim.trajectory.imaging import (
     Links,
     bring_together,
@@ -24,11 +26,13 @@ from nmdasim.trajectory.imaging import (
     turn,
 )
 from nmdasim.trajectory.landmarks import pore_atoms
-from nmdasim.trajectory.model import Chunk, Piece, Run
+from nmdasim.trajectory.model import Chunk, Run
 
 # A chunk holds about so many atoms, so that memory does not grow with the system either.
 _CHUNK_ATOMS = 400_000
 _CHUNK = 50
+#: After mending no bond is longer.
+TORN_NM = 0.5
 
 _Result = TypeVar("_Result")
 
@@ -169,7 +173,7 @@ def _place_of(run: Run, picked: NDArray[np.intp]) -> _Place:
     return _Place(
         picked=picked,
         topology=topology,
-        links=link_molecules(reference, molecules_of(topology, reference)),
+        links=_links_of(run, picked, topology, reference),
         fit=landmarks.fit,
         fixed=fixed - target,
         target=target,
@@ -179,10 +183,34 @@ def _place_of(run: Run, picked: NDArray[np.intp]) -> _Place:
     )
 
 
+def _links_of(
+    run: Run, picked: NDArray[np.intp], topology: md.Topology, reference: NDArray[np.float64]
+) -> Links:
+    """Link molecules as the bonds give them, or where there are none as whole chains."""
+    if not len(run.bonds):
+        return link_molecules(reference, molecules_of(topology, reference))
+    place = np.full(run.topology.n_atoms, -1)
+    place[picked] = np.arange(len(picked))
+    bonds = place[run.bonds]
+    bonds = bonds[(bonds >= 0).all(axis=1)]
+    residue = np.array([atom.residue.index for atom in topology.atoms])
+    same = np.flatnonzero(residue[1:] == residue[:-1])
+    edges = np.concatenate([bonds, np.stack([same, same + 1], axis=1)])
+    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(picked),) * 2)
+    return link_molecules(reference, connected_components(graph)[1], parents=bonds)
+
+
 def _placed(raw: _Raw, place: _Place) -> Chunk:
     """Mend images, fit on the pore's backbone and bring water and ions to the pore."""
     frames = raw.xyz[:, place.picked]
-    bring_together(frames, raw.box, place.links)
+    longest = bring_together(frames, raw.box, place.links)
+    if (longest > TORN_NM).any():
+        worst = int(longest.argmax())
+        raise TrajectoryError(
+            f"frame {raw.first_frame + worst} stays torn: a bond is {longest[worst]:.1f} nm long "
+            "after periodic images were mended, because the frames were turned or cut after they "
+            "were wrapped; make molecules whole first (gmx trjconv -pbc whole, cpptraj autoimage)"
+        )
     moving = frames[:, place.fit].astype(np.float64)
     centroid = moving.mean(axis=1)
     rotation, rmsd = best_rotation(moving - centroid[:, None], place.fixed)
@@ -213,9 +241,10 @@ def _raw_frames(run: Run, chunk: int | None) -> Iterator[_Raw]:
     size = chunk or max(1, min(_CHUNK, _CHUNK_ATOMS // run.topology.n_atoms))
     n_done = 0
     for piece in run.pieces:
-        for first, xyz, box, time in _read_piece(piece, run.topology, size):
-            numbers = piece.first_frame + first + np.arange(len(xyz))
-            kept = slice(int(-numbers[0] % run.stride), None, run.stride)
+        number = piece.first_frame
+        for xyz, box, time in read_piece(piece, run.topology, size):
+            kept = slice(-number % run.stride, None, run.stride)
+            number += len(xyz)
             if not len(xyz[kept]):
                 continue
             yield _Raw(
@@ -225,34 +254,3 @@ def _raw_frames(run: Run, chunk: int | None) -> Iterator[_Raw]:
                 time_ps=time[kept],
             )
             n_done += len(xyz[kept])
-
-
-def _read_piece(
-    piece: Piece, topology: md.Topology, chunk: int
-) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]]:
-    if not piece.path.is_file():
-        raise TrajectoryError(f"{piece.path} is missing: restore it from a copy, or run again")
-    done = 0
-    try:
-        with XTCTrajectoryFile(str(piece.path)) as file:
-            if piece.skip:
-                file.seek(piece.skip)
-            while done < piece.n_frames:
-                xyz, time, _, box = file.read(n_frames=min(chunk, piece.n_frames - done))
-                if not len(xyz) or xyz.shape[1] != topology.n_atoms:
-                    break
-                if piece.time_ps is not None:
-                    time = piece.time_ps[done : done + len(xyz)]
-                yield done, xyz, np.asarray(box, np.float64), np.asarray(time, np.float64)
-                done += len(xyz)
-    except (OSError, RuntimeError, ValueError, IndexError) as error:
-        raise TrajectoryDamageError(_damaged(piece, done, topology.n_atoms)) from error
-    if done != piece.n_frames:
-        raise TrajectoryDamageError(_damaged(piece, done, topology.n_atoms))
-
-
-def _damaged(piece: Piece, n_read: int, n_atoms: int) -> str:
-    return (
-        f"{piece.path} is truncated or damaged: {n_read} of {piece.n_frames} frames of {n_atoms} "
-        "atoms could be read; restore it from a copy, or run again to replace it"
-    )

@@ -384,3 +384,45 @@ def turn(frames: NDArray[np.float32], rotation: Floats, centroid: Floats, target
                     x * rotation[f, 0, k] + y * rotation[f, 1, k] + z * rotation[f, 2, k]
                     + target[k]
                 )  # fmt: skip
+
+
+@kernel
+def close_pairs(
+    xyz: Floats, box: Floats, reach: Floats, hydrogen: NDArray[np.bool_], window: int
+) -> Indices:
+    """List pairs of atoms that are bonded by their distance, images regarded.
+
+    Parameters
+    ----------
+    xyz : ndarray of float64, shape (n_atoms, 3), nm
+    box : ndarray of float64, shape (3, 3), nm
+    reach : ndarray of float64, shape (n_atoms,), nm
+        Two atoms are bonded that are nearer than the sum of their reaches.
+    hydrogen : ndarray of bool, shape (n_atoms,)
+        Two hydrogens are never bonded.
+    window : int
+        Atoms further apart than this in the file are not looked at.
+
+    Returns
+    -------
+    pairs : ndarray of int, shape (n_pairs, 2)
+    """
+    vectors = np.empty(_NEIGHBOURS.shape)
+    lengths = np.empty(len(_NEIGHBOURS))
+    safe = _lattice(box, vectors, lengths)
+    found = [(0, 0) for _ in range(0)]
+    for i in range(len(xyz)):
+        for j in range(max(0, i - window), i):
+            if hydrogen[i] and hydrogen[j]:
+                continue
+            x, y, z = _nearest(
+                xyz[i, 0] - xyz[j, 0], xyz[i, 1] - xyz[j, 1], xyz[i, 2] - xyz[j, 2],
+                vectors, lengths, safe,
+            )  # fmt: skip
+            limit = reach[i] + reach[j]
+            if x * x + y * y + z * z < limit * limit:
+                found.append((j, i))
+    pairs = np.empty((len(found), 2), dtype=np.intp)
+    for n in range(len(found)):
+        pairs[n, 0], pairs[n, 1] = found[n]
+    return pairs

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import mdtraj as md
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nmdasim.errors import PoreError, SelectionError, TrajectoryError
 from nmdasim.pore import PoreFrame, fit_pore_frame, superpose, to_pore
@@ -115,17 +116,34 @@ def pore_frame(trajectory: md.Trajectory, *, frame: int = 0) -> PoreFrame:
     PoreError
         If the coordinates do not define it.
     """
-    return _frame_at(trajectory, pore_atoms(trajectory.topology), frame)
-
-
-def _frame_at(trajectory: md.Trajectory, atoms: PoreAtoms, frame: int) -> PoreFrame:
     if not -trajectory.n_frames <= frame < trajectory.n_frames:
         raise PoreError(f"asked for frame {frame} of {trajectory.n_frames}")
-    xyz = trajectory.xyz[frame].astype(np.float64)
-    first, second = (xyz[chain].mean(axis=0) for chain in atoms.glun1)
+    return frame_at(trajectory.xyz[frame], pore_atoms(trajectory.topology))
+
+
+def frame_at(xyz: ArrayLike, atoms: PoreAtoms) -> PoreFrame:
+    """Find the pore frame from the landmarks.
+
+    Parameters
+    ----------
+    xyz : array_like of float, shape (n_atoms, 3), nm
+        The channel whole and in one periodic cell.
+    atoms : PoreAtoms
+
+    Returns
+    -------
+    pore : PoreFrame
+
+    Raises
+    ------
+    PoreError
+        If the coordinates do not define it.
+    """
+    places = np.asarray(xyz, dtype=np.float64)
+    first, second = (places[chain].mean(axis=0) for chain in atoms.glun1)
     return fit_pore_frame(
-        n_site_ca=xyz[atoms.rings["asparagine"]],
-        threonine_ca=xyz[atoms.rings["threonine"]],
+        n_site_ca=places[atoms.rings["asparagine"]],
+        threonine_ca=places[atoms.rings["threonine"]],
         glun1_direction=first - second,
     )
 
@@ -163,7 +181,7 @@ def in_pore_frame(
             continue
         if reference is None:
             atoms = pore_atoms(chunk.topology)
-            reference = to_pore(_frame_at(chunk, atoms, 0), chunk.xyz[0])
+            reference = to_pore(frame_at(chunk.xyz[0], atoms), chunk.xyz[0])
         fitted, _ = superpose(chunk.xyz, reference=reference, fit=atoms.fit)
         yield md.Trajectory(fitted.astype(np.float32), chunk.topology, time=chunk.time)
     if reference is None:

@@ -96,6 +96,9 @@ class Run:
     bonds: NDArray[np.intp] = field(default_factory=lambda: np.empty((0, 2), dtype=np.intp))
     """Bonds of the solute along which broken molecules are mended, atom and earlier atom, shape
     (n_bonds, 2); none where molecules are whole as written."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """What a trajectory of another program was opened from: files, ligand, subunits; empty for a
+    run folder."""
     stride: int = 1
     """Every how many frames one is read."""
 

@@ -7,6 +7,9 @@ import mdtraj as md
 import numpy as np
 from numpy.typing import NDArray
 
+from nmdasim.subunits import ONE_LETTER
+from nmdasim.trajectory.model import CAPS
+
 #: Residues that are water: PDB, Amber, CHARMM, GROMACS and the models with extra sites.
 WATER_NAMES = frozenset(
     {
@@ -25,6 +28,50 @@ ION_NAMES = {
     "CAL": ("Ca", 2), "ZN": ("Zn", 2), "BA": ("Ba", 2), "BAR": ("Ba", 2), "SR": ("Sr", 2),
     "CD": ("Cd", 2),
 }  # fmt: skip
+
+#: Residues that are lipids, or the parts that Amber cuts them into.
+LIPID_NAMES = frozenset(
+    {
+        "POP", "POPC", "POPE", "POPS", "POPG", "POPA", "POPI", "DPP", "DPPC", "DPPE", "DOP",
+        "DOPC", "DOPE", "DOPS", "DMP", "DMPC", "DLPC", "DSPC", "SAPI", "PSM", "SSM", "CHL", "CHL1",
+        "CHOL", "CLR", "PA", "PC", "PE", "PS", "PGR", "PH-", "OL", "OLE", "PLM", "LAL", "MY", "ST",
+        "AR", "DHA", "SPM", "SA",
+    }
+)  # fmt: skip
+
+# The usual name behind what force fields and programs call amino acids and caps. Protonation is
+# kept, in Amber's names.
+_USUAL = {
+    "HSD": "HID", "HSE": "HIE", "HSP": "HIP", "HISD": "HID", "HISE": "HIE", "HISH": "HIP",
+    "HISA": "HID", "HISB": "HIE", "ASPP": "ASH", "GLUP": "GLH", "LSN": "LYN", "LYSH": "LYS",
+    "ASPH": "ASH", "GLUH": "GLH", "HIS1": "HID", "CYS1": "CYX", "CYS2": "CYX", "CYSH": "CYS",
+    "NMA": "NME",
+}  # fmt: skip
+_USUAL_ATOMS = {"OT1": "O", "OT2": "OXT", "OC1": "O", "OC2": "OXT", "HN": "H"}
+
+
+def rename_protein(topology: md.Topology) -> None:
+    """Give amino acids, caps and their atoms the usual names, in place.
+
+    Parameters
+    ----------
+    topology : mdtraj.Topology
+    """
+    for residue in topology.residues:
+        name = _USUAL.get(residue.name.upper(), residue.name.upper())
+        if len(name) == 4 and name[0] in "NC" and name[1:] in ONE_LETTER:
+            name = _USUAL.get(name[1:], name[1:])
+        if name not in ONE_LETTER and name not in CAPS:
+            continue
+        residue.name = name
+        for atom in residue.atoms:
+            atom.name = _USUAL_ATOMS.get(atom.name, atom.name)
+            if name == "ILE" and atom.name == "CD":
+                atom.name = "CD1"
+            # Names such as CA and CD are read as metals where elements are guessed.
+            symbol = atom.name.lstrip("0123456789")[:1]
+            if symbol in ("C", "N", "O", "S", "H"):
+                atom.element = md.element.get_by_symbol(symbol)
 
 
 def water_oxygens(topology: md.Topology) -> NDArray[np.intp]:

@@ -1,0 +1,378 @@
+"""Trajectories of other programs give what the run folder of the same frames gives."""
+
+import json
+import re
+from pathlib import Path
+
+import mdtraj as md
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from channel_run import BOX, INTERVAL_PS, write_run
+from foreign_files import WRITERS, as_mdtraj, torn_frames, trajectory_of, write_gromacs
+
+from nmdasim import cli
+from nmdasim.analysis import analyse_run
+from nmdasim.errors import SelectionError, TrajectoryDamageError, TrajectoryError
+from nmdasim.structures import structures_folder
+from nmdasim.trajectory import in_pore_frame, open_run, open_trajectory, read_frames
+
+RECEPTOR = structures_folder() / "receptors" / "7eu8" / "receptor.cif"
+N_FRAMES = 6
+STEPS = np.linspace([0, 0, 0], [0.05, -0.02, 0.2], N_FRAMES)
+
+
+@pytest.fixture(scope="module")
+def channel(tmp_path_factory):
+    if not RECEPTOR.is_file():
+        pytest.skip("needs the prepared receptor 7eu8 in structures/receptors")
+    folder = tmp_path_factory.mktemp("foreign") / "run"
+    return write_run(folder, receptor=RECEPTOR, steps=STEPS, segments=(N_FRAMES,)), folder
+
+
+@pytest.fixture(scope="module")
+def own(channel):
+    """The run folder's frames, turned by the rings of the first of them."""
+    run = open_run(channel[1])
+    frames = md.join([chunk.trajectory for chunk in read_frames(run)], check_topology=False)
+    return run, next(in_pore_frame(frames))
+
+
+@pytest.fixture(scope="module", params=sorted(WRITERS))
+def opened(request, channel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    written = WRITERS[request.param](folder, channel[0], torn_frames(channel[0], STEPS))
+    return open_trajectory(
+        written.trajectory, topology=written.topology, ligand="S-ketamine", **written.options
+    )
+
+
+@pytest.fixture
+def gromacs(channel, tmp_path):
+    written = write_gromacs(tmp_path, channel[0], torn_frames(channel[0], STEPS))
+    return written.trajectory, written.topology
+
+
+def test_frames_are_those_of_the_run_folder(opened, own):
+    _, frames = own
+    chunks = list(read_frames(opened))
+    got = np.concatenate([chunk.trajectory.xyz for chunk in chunks])
+    np.testing.assert_array_equal(np.sort(opened.ligand_atoms), own[0].ligand_atoms)
+    # XTC rounds to 0.001 nm, and the first frame defines the pore frame.
+    np.testing.assert_allclose(got, frames.xyz, atol=8e-3)
+    times = np.concatenate([chunk.time_ps for chunk in chunks])
+    np.testing.assert_allclose(np.diff(times), INTERVAL_PS)
+
+
+def test_residues_have_their_subunits_and_numbers(opened, own):
+    ours = [(r.subunit, r.number, r.ring) for r in opened.residues]
+    theirs = [(r.subunit, r.number, r.ring) for r in own[0].residues]
+    assert ours == theirs
+    assert sorted(opened.subunit_of.values()) == ["GluN1", "GluN1", "GluN2B", "GluN2B"]
+
+
+def test_water_and_ions_have_their_places(opened, own):
+    assert (opened.ion_names, len(opened.water)) == (("Na",), 5)
+    ours, theirs = (
+        np.concatenate([np.concatenate([c.water, c.ions], axis=1) for c in read_frames(run)])
+        for run in (opened, own[0])
+    )
+    # Distances, because the two pore frames differ a little.
+    np.testing.assert_allclose(
+        np.linalg.norm(ours - ours[:, :1], axis=-1),
+        np.linalg.norm(theirs - theirs[:, :1], axis=-1),
+        atol=4e-3,
+    )
+
+
+def test_chemistry_is_that_of_the_molecule(opened, own):
+    assert opened.ligand.GetNumAtoms() == own[0].ligand.GetNumAtoms()
+    for atom, index in zip(opened.ligand.GetAtoms(), opened.ligand_atoms, strict=True):
+        element = opened.topology.atom(int(index)).element
+        assert element.symbol == atom.GetSymbol()
+    assert sum(atom.GetFormalCharge() for atom in opened.ligand.GetAtoms()) == 1
+
+
+def test_bonded_atoms_of_the_molecule_are_near_each_other(opened):
+    places = opened.start[opened.ligand_atoms]
+    for bond in opened.ligand.GetBonds():
+        a, b = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        assert np.linalg.norm(places[a] - places[b]) < 0.19
+
+
+def test_stride_picks_frames(gromacs):
+    trajectory, topology = gromacs
+    every, third = (
+        open_trajectory(trajectory, topology=topology, ligand="S-ketamine", stride=stride)
+        for stride in (1, 3)
+    )
+    assert (every.n_frames, third.n_frames) == (N_FRAMES, 2)
+    all_frames, picked = (
+        np.concatenate([c.trajectory.xyz for c in read_frames(run, chunk=2)])
+        for run in (every, third)
+    )
+    np.testing.assert_array_equal(picked, all_frames[::3])
+
+
+def test_frames_that_two_files_share_come_once(channel, tmp_path):
+    xyz = torn_frames(channel[0], STEPS)
+    written = write_gromacs(tmp_path, channel[0], xyz)
+    whole = md.load(str(written.trajectory), top=str(written.topology))
+    whole[:3].save_xtc(str(tmp_path / "part1.xtc"))
+    whole[2:].save_xtc(str(tmp_path / "part2.xtc"))
+    parts = [tmp_path / "part1.xtc", tmp_path / "part2.xtc"]
+    run = open_trajectory(parts, topology=written.topology, ligand="S-ketamine")
+    assert [piece.n_frames for piece in run.pieces] == [3, 3]
+    times = np.concatenate([chunk.time_ps for chunk in read_frames(run)])
+    np.testing.assert_allclose(times, INTERVAL_PS * (1 + np.arange(N_FRAMES)))
+    with pytest.raises(TrajectoryError, match="do not rise beyond"):
+        open_trajectory(parts[::-1], topology=written.topology, ligand="S-ketamine")
+
+
+def test_ligand_without_hydrogens_is_found(channel, tmp_path):
+    topology = as_mdtraj(channel[0])
+    heavy = [a.index for a in topology.atoms if a.element.symbol != "H"]
+    frames = trajectory_of(topology, torn_frames(channel[0], STEPS)).atom_slice(heavy)
+    frames[0].save_pdb(str(tmp_path / "heavy.pdb"))
+    frames.save_xtc(str(tmp_path / "heavy.xtc"))
+    run = open_trajectory(
+        tmp_path / "heavy.xtc", topology=tmp_path / "heavy.pdb", ligand="S-ketamine"
+    )
+    assert run.ligand.GetNumAtoms() == run.ligand.GetNumHeavyAtoms() == len(run.ligand_atoms)
+    assert next(read_frames(run)).trajectory.n_atoms == len(run.solute)
+
+
+@pytest.mark.parametrize(
+    ("ligand", "message"),
+    [
+        ("R-ketamine", "another stereoisomer"),
+        ("memantine", "none of the molecules LIG has the bonds"),
+        ("CN[C@@]1(CCCCC1=O)c1ccccc1Br", "none of the molecules"),
+    ],
+)
+def test_another_molecule_is_refused(gromacs, ligand, message):
+    trajectory, topology = gromacs
+    with pytest.raises(SelectionError, match=message):
+        open_trajectory(trajectory, topology=topology, ligand=ligand)
+
+
+def test_another_charge_state_is_refused(gromacs):
+    trajectory, topology = gromacs
+    with pytest.raises(SelectionError, match="has 17 hydrogens where the given ligand has 16"):
+        open_trajectory(trajectory, topology=topology, ligand="S-ketamine", charge=0)
+
+
+def test_of_two_ligands_one_must_be_chosen(channel, tmp_path):
+    topology = as_mdtraj(channel[0])
+    xyz = torn_frames(channel[0], STEPS)
+    ligand = trajectory_of(topology, xyz).atom_slice(channel[0].ligand)
+    second = ligand[:]
+    second.xyz = ligand.xyz + np.float32(2.0)
+    both = trajectory_of(topology, xyz).stack(second)
+    both.unitcell_vectors = np.repeat(BOX[None].astype(np.float32), len(both), axis=0)
+    both[0].save_gro(str(tmp_path / "two.gro"))
+    both.save_xtc(str(tmp_path / "two.xtc"))
+    files = {"topology": tmp_path / "two.gro", "ligand": "S-ketamine"}
+    with pytest.raises(SelectionError, match=r"LIG1#1, LIG1#2: choose one"):
+        open_trajectory(tmp_path / "two.xtc", **files)
+    first, other = (
+        open_trajectory(tmp_path / "two.xtc", ligand_residue=label, **files)
+        for label in ("LIG1#1", "LIG1#2")
+    )
+    np.testing.assert_array_equal(np.sort(first.ligand_atoms), channel[0].ligand)
+    assert other.ligand_atoms.min() > topology.n_atoms - 1
+
+
+def test_trajectory_without_the_ligand_is_refused(channel, tmp_path):
+    topology = as_mdtraj(channel[0])
+    frames = trajectory_of(topology, torn_frames(channel[0], STEPS))
+    bare = frames.atom_slice([a.index for a in topology.atoms if a.residue.name != "LIG"])
+    bare[0].save_gro(str(tmp_path / "bare.gro"))
+    bare.save_xtc(str(tmp_path / "bare.xtc"))
+    with pytest.raises(SelectionError, match="holds no molecule besides"):
+        open_trajectory(tmp_path / "bare.xtc", topology=tmp_path / "bare.gro", ligand="S-ketamine")
+
+
+def test_protein_without_the_pore_is_refused(channel, tmp_path):
+    """One subunit with its ligand is a protein and no channel."""
+    topology = as_mdtraj(channel[0])
+    frames = trajectory_of(topology, torn_frames(channel[0], STEPS))
+    first = [
+        a.index for a in topology.atoms if a.residue.name == "LIG" or a.residue.chain.index == 0
+    ]
+    part = frames.atom_slice(first)
+    part[0].save_gro(str(tmp_path / "one.gro"))
+    part.save_xtc(str(tmp_path / "one.xtc"))
+    with pytest.raises(SelectionError, match="two GluN1 and two GluN2 chains"):
+        open_trajectory(tmp_path / "one.xtc", topology=tmp_path / "one.gro", ligand="S-ketamine")
+
+
+def test_frames_turned_after_they_were_cut_are_refused(channel, tmp_path):
+    topology = as_mdtraj(channel[0])
+    turn = np.array([[0.6, 0.8, 0.0], [-0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
+    frames = trajectory_of(topology, torn_frames(channel[0], STEPS) @ turn)
+    frames[0].save_gro(str(tmp_path / "turned.gro"))
+    frames.save_xtc(str(tmp_path / "turned.xtc"))
+    with pytest.raises(TrajectoryError, match="stays torn"):
+        open_trajectory(
+            tmp_path / "turned.xtc", topology=tmp_path / "turned.gro", ligand="S-ketamine"
+        )
+
+
+def test_times_that_are_not_in_the_file_must_be_given(channel, tmp_path):
+    written = WRITERS["OpenMM"](tmp_path, channel[0], torn_frames(channel[0], STEPS))
+    with pytest.raises(TrajectoryError, match="--frame-ps"):
+        open_trajectory(written.trajectory, topology=written.topology, ligand="S-ketamine")
+
+
+def test_one_frame_needs_no_time(gromacs):
+    _, topology = gromacs
+    run = open_trajectory(topology, topology=topology, ligand="S-ketamine")
+    (chunk,) = read_frames(run)
+    assert chunk.time_ps.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_truncated_file_is_refused(gromacs, share):
+    trajectory, topology = gromacs
+    data = trajectory.read_bytes()
+    trajectory.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(TrajectoryDamageError, match=r"md\.xtc"):
+        list(read_frames(open_trajectory(trajectory, topology=topology, ligand="S-ketamine")))
+
+
+def test_truncated_dcd_is_refused(channel, tmp_path):
+    written = WRITERS["OpenMM"](tmp_path, channel[0], torn_frames(channel[0], STEPS))
+    data = written.trajectory.read_bytes()
+    written.trajectory.write_bytes(data[: int(0.6 * len(data))])
+    with pytest.raises(TrajectoryDamageError, match="promises 6 frames and 3 are there"):
+        open_trajectory(
+            written.trajectory, topology=written.topology, ligand="S-ketamine", frame_ps=1.0
+        )
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("content", [b"", b"no trajectory at all" * 100])
+@pytest.mark.parametrize("name", ["md.xtc", "md.dcd", "md.trr", "md.nc"])
+def test_file_that_is_no_trajectory_is_refused(gromacs, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises((TrajectoryDamageError, TrajectoryError), match=name.replace(".", r"\.")):
+        open_trajectory(tmp_path / name, topology=gromacs[1], ligand="S-ketamine", frame_ps=1.0)
+
+
+# mdtraj leaves the file open when it gives up.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("content", ["", "no topology\n" * 9])
+@pytest.mark.parametrize("name", ["bad.gro", "bad.pdb", "bad.psf", "bad.prmtop", "bad.cif"])
+def test_file_that_is_no_topology_is_refused(gromacs, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises((TrajectoryDamageError, TrajectoryError), match=name.replace(".", r"\.")):
+        open_trajectory(gromacs[0], topology=tmp_path / name, ligand="S-ketamine")
+
+
+def test_files_of_different_systems_are_refused(gromacs, tmp_path):
+    trajectory, topology = gromacs
+    frames = md.load(str(trajectory), top=str(topology)).atom_slice(range(500))
+    frames.save_xtc(str(tmp_path / "part.xtc"))
+    with pytest.raises(TrajectoryError, match="frames of 500 atoms and the topology"):
+        open_trajectory(tmp_path / "part.xtc", topology=topology, ligand="S-ketamine")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trajectory": "nowhere.xtc"}, "trajectory nowhere.xtc is missing"),
+        ({"topology": "nowhere.gro"}, "topology nowhere.gro is missing"),
+        ({"topology": "topol.tpr"}, "mdtraj does not read"),
+        ({"trajectory": __file__}, "no trajectory of a known format"),
+        ({"stride": 0}, "stride of 0"),
+        ({"frame_ps": -1.0}, "more than 0"),
+        ({"trajectory": []}, "no trajectory was given"),
+    ],
+)
+def test_wrong_use_is_one_sentence(gromacs, change, message):
+    asked = {"trajectory": gromacs[0], "topology": gromacs[1], "ligand": "S-ketamine", **change}
+    with pytest.raises(TrajectoryError, match=message):
+        open_trajectory(asked.pop("trajectory"), **asked)
+
+
+# ------------------------------------------------------------------ the analysis and its words
+
+
+@pytest.fixture(scope="module")
+def folder(channel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebook")
+    write_gromacs(folder, channel[0], torn_frames(channel[0], STEPS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def analysed(folder):
+    """The three lines of the documents, as they stand there."""
+    page = Path(__file__).parents[1] / "docs" / "own-trajectory.md"
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), flags=re.M | re.S)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(snippet, {})
+    return folder / "md-analysis"
+
+
+def test_tables_equal_those_of_the_run_folder(analysed, channel):
+    theirs = analyse_run(channel[1]).tables
+    frames = pq.read_table(analysed / "analysis" / "frames.parquet")
+    for name in ("ligand_rmsd_nm", "ligand_offset_nm", "radius_past_ligand_nm", "fit_rmsd_nm"):
+        np.testing.assert_allclose(frames[name], theirs["frames"][name], atol=0.02, err_msg=name)
+    depth, own = (np.array(t["ligand_depth_nm"]) for t in (frames, theirs["frames"]))
+    np.testing.assert_allclose(depth - depth[0], own - own[0], atol=3e-3)
+    assert "potential_kj_mol" not in frames.column_names
+    touched, expected = (
+        {(row["subunit"], row["number"], row["type"]) for row in table.to_pylist()}
+        for table in (pq.read_table(analysed / "analysis" / "contacts.parquet"), theirs["contacts"])
+    )
+    # At a threshold the rounding of the file may decide.
+    assert len(touched ^ expected) <= 0.1 * len(expected)
+
+
+def test_folder_says_what_was_analysed(analysed):
+    about = json.loads((analysed / "foreign.json").read_text())
+    assert about["ligand"]["name"] == "S-ketamine"
+    assert sorted(about["subunits"].values()) == ["GluN1", "GluN1", "GluN2B", "GluN2B"]
+    assert set(about["sha256"]) == {"system.gro", "md.xtc"}
+
+
+@pytest.mark.slow
+def test_report_of_the_folder_is_written(analysed, tmp_path):
+    assert cli.main(["report", str(analysed), "-o", str(tmp_path / "report.html")]) == 0
+    assert "GluN2B" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_words_give_one_document(folder, capfd, monkeypatch):
+    monkeypatch.chdir(folder)
+    words = ["--topology", "system.gro", "--trajectory", "md.xtc", "--ligand", "S-ketamine"]
+    assert cli.main(["analyse", *words, "--cores", "2", "-o", "out", "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert {row["name"] for row in document["out"]["estimates"]} >= {"ligand_depth", "fit_rmsd"}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        ([], 2, "nothing to analyse"),
+        (["--topology", "system.gro"], 2, "needs --topology, --trajectory and --ligand"),
+        (["--topology", "system.gro", "--trajectory", "md.xtc", "--ligand", "ketamin"], 2,
+         "unknown ligand"),
+        (["--trajectory", "cut.xtc", "--topology", "system.gro", "--ligand", "S-ketamine"], 1,
+         "cut.xtc"),
+    ],
+)  # fmt: skip
+def test_wrong_words_end_in_one_sentence(folder, capfd, monkeypatch, words, status, message):
+    monkeypatch.chdir(folder)
+    data = (folder / "md.xtc").read_bytes()
+    (folder / "cut.xtc").write_bytes(data[: int(0.6 * len(data))])
+    assert cli.main(["analyse", *words]) == status
+    # The reader of XTC files may have said something in front.
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "nmdasim: " in lines[0]
+    assert re.search(message, lines[0])
