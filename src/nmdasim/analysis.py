@@ -34,6 +34,8 @@ from nmdasim.contacts import (
     contacts_table,
     find_interactions,
     interaction_sites,
+    regions_table,
+    residue_regions,
     ring_contacts_table,
 )
 from nmdasim.errors import Check, TrajectoryDamageError, TrajectoryError
@@ -90,8 +92,8 @@ class Analysis:
     run: Run
     """The run."""
     tables: Mapping[str, pa.Table]
-    """frames, contacts, ring_contacts, contacts_by_frame, contact_lifetimes, profile, states,
-    dwell_times, density, permeation, permeation_rates and estimates."""
+    """frames, contacts, ring_contacts, contacts_by_frame, contact_lifetimes, regions, profile,
+    states, dwell_times, density, permeation, permeation_rates and estimates."""
     estimates: tuple[Estimate, ...]
     """Means over the frames with their errors."""
     checks: tuple[Check, ...]
@@ -182,10 +184,14 @@ def analyse_run(
     states = block_states(measured.frames)
     frames = _frames_table(opened, measured, states)
     estimates = tuple(summarise(frames))
+    regions = residue_regions(opened.topology, opened.start, subunit_of=opened.subunit_of)
     tables: dict[str, Mapping[str, Any]] = {
         "frames": frames,
         "contacts": contacts_table(
-            measured.contacts, subunit_of=opened.subunit_of, status_of=opened.status_of
+            measured.contacts,
+            subunit_of=opened.subunit_of,
+            status_of=opened.status_of,
+            region_of=regions.region_of,
         ),
         "ring_contacts": ring_contacts_table(measured.contacts, subunit_of=opened.subunit_of),
         "contacts_by_frame": contacts_by_frame_table(measured.contacts),
@@ -194,6 +200,7 @@ def analyse_run(
             spacing_ps=_spacing(measured.time_ps),
             subunit_of=opened.subunit_of,
         ),
+        "regions": regions_table(measured.contacts, regions=regions, subunit_of=opened.subunit_of),
         "profile": _profile_table(measured),
         "states": states_table(measured.frames, states, measured.time_ps),
         "dwell_times": dwell_times_table(states, measured.time_ps),
@@ -420,13 +427,19 @@ def _rows(kind: type, records: Sequence[Any]) -> dict[str, list[object]]:
 _SCHEMAS = {
     "contacts": pa.schema(
         [("chain", pa.string()), ("subunit", pa.string()), ("number", pa.int64()),
-         ("residue", pa.string()), ("ring", pa.string()), ("status", pa.string()),
+         ("residue", pa.string()), ("ring", pa.string()), ("region", pa.string()),
+         ("status", pa.string()),
          ("type", pa.string()), ("occupancy", pa.float64()), ("occupancy_error", pa.float64()),
          ("mean_distance_nm", pa.float64()), ("min_distance_nm", pa.float64())]
     ),
     "ring_contacts": pa.schema(
         [("ring", pa.string()), ("residue", pa.string()), ("type", pa.string()),
          ("occupancy", pa.float64()), ("occupancy_error", pa.float64())]
+    ),
+    "regions": pa.schema(
+        [("region", pa.string()), ("n_residues", pa.int64()), ("n_touched", pa.int64()),
+         ("occupancy", pa.float64()), ("occupancy_error", pa.float64()),
+         ("residues", pa.string()), ("note", pa.string())]
     ),
     "contact_lifetimes": pa.schema(
         [("level", pa.string()), ("chain", pa.string()), ("number", pa.int64()),

@@ -30,6 +30,7 @@ from nmdasim.contacts.model import (
     InteractionThresholds,
     RingOccupancy,
 )
+from nmdasim.contacts.regions import REGIONS, ResidueRegions, regions_table, residue_regions
 from nmdasim.contacts.tables import (
     contact_occupancies,
     contacts_by_frame_table,
@@ -42,6 +43,7 @@ __all__ = [
     "INTERACTION_TYPES",
     "PLIP",
     "PROLIF",
+    "REGIONS",
     "ContactLifetime",
     "ContactOccupancy",
     "ContactResidue",
@@ -49,6 +51,7 @@ __all__ = [
     "InteractionThresholds",
     "Interactions",
     "InteractionsBuilder",
+    "ResidueRegions",
     "RingOccupancy",
     "contact_lifetimes",
     "contact_lifetimes_table",
@@ -59,6 +62,8 @@ __all__ = [
     "interaction_sites",
     "interactions",
     "merge_interactions",
+    "regions_table",
+    "residue_regions",
     "ring_contacts_table",
     "ring_occupancies",
 ]

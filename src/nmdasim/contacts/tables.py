@@ -35,7 +35,7 @@ def contact_occupancies(interactions: Interactions) -> tuple[ContactOccupancy, .
     nearest distance (capped at `thresholds.nearest_nm`), which also serves contacts that are
     there in every frame (see `nmdasim.statistics.estimate_occupancy`).
     """
-    nearest = _Nearest(interactions)
+    nearest = NearestSeries(interactions)
     result = []
     for place, kind, frames, distances in split_contacts(interactions):
         occupied = np.zeros(interactions.n_frames, dtype=bool)
@@ -85,7 +85,7 @@ def ring_occupancies(
         if subunit is not None:
             key = (subunit, residue.number, folded_label(subunit, residue), kind)
             copies.setdefault(key, []).append((place, frames))
-    nearest = _Nearest(interactions)
+    nearest = NearestSeries(interactions)
     result = []
     for (subunit, number, label, kind), members in sorted(copies.items()):
         occupied = np.zeros(interactions.n_frames, dtype=bool)
@@ -111,6 +111,7 @@ def contacts_table(
     *,
     subunit_of: Mapping[str, str],
     status_of: Mapping[tuple[str, int], str] | None = None,
+    region_of: Mapping[tuple[str, int], str] | None = None,
 ) -> dict[str, list[object]]:
     """Occupancies as columns, ready for `pyarrow.table`.
 
@@ -123,15 +124,17 @@ def contacts_table(
     status_of : mapping of (str, int) to str, optional
         How sure the coordinates of a residue (chain, number) are: "observed",
         "side chain rebuilt", "rebuilt" or "cap".
+    region_of : mapping of (str, int) to str, optional
+        Region of a residue, from `residue_regions`.
 
     Returns
     -------
     columns : dict of str to list
-        chain, subunit, number, residue, ring, status, type, occupancy, occupancy_error,
+        chain, subunit, number, residue, ring, region, status, type, occupancy, occupancy_error,
         mean_distance_nm, min_distance_nm; None where something is not known, an error without
         enough data is nan.
     """
-    status_of = status_of or {}
+    status_of, region_of = status_of or {}, region_of or {}
     rows = contact_occupancies(interactions)
     return {
         "chain": [row.residue.chain for row in rows],
@@ -141,6 +144,7 @@ def contacts_table(
         "ring": [
             ring_of_residue(subunit_of.get(row.residue.chain), row.residue.number) for row in rows
         ],
+        "region": [region_of.get((row.residue.chain, row.residue.number)) for row in rows],
         "status": [status_of.get((row.residue.chain, row.residue.number)) for row in rows],
         "type": [row.type for row in rows],
         "occupancy": [row.estimate.mean for row in rows],
@@ -223,7 +227,7 @@ def split_contacts(
     ]
 
 
-class _Nearest:
+class NearestSeries:
     """Distances of single residues as series, without one array for all of them."""
 
     def __init__(self, interactions: Interactions) -> None:
