@@ -115,6 +115,8 @@ def test_importing_the_package_imports_nothing_heavy():
         (["analyse", "nothing"], ("nothing holds no run", "run.toml")),
         (["report", "nothing"], ("nothing holds no run", "run.toml")),
         (["ligand", "nonsense!", "-o", "out"], ("unknown ligand",)),
+        (["ligand", "CNC1(CCCCC1=O)c1ccccc1Cl", "-o", "out"], ("(S)", "--enumerate-stereo")),
+        (["ligand", "CCN.CCCN", "-o", "out"], ("2 separate molecules",)),
         (["receptor", "none.cif", "-o", "out"], ("no such file", "none.cif")),
         (["receptor", "7eu8", "-o", "out"], ("7eu8", "download")),
     ],
@@ -259,6 +261,30 @@ def test_ligand_writes_what_it_says(document, here):
     found = document("ligand", "S-ketamine", "-o", "out")
     assert sorted(found["written"]) == sorted(str(p.relative_to(here)) for p in here.glob("out/*"))
     assert {Path(name).suffix for name in found["written"]} == {".sdf", ".xml", ".json", ".svg"}
+
+
+def test_ligands_as_json_are_complete(document):
+    rows = {row["name"]: row for row in document("ligands", "--ph", "7.4")["ligands"]}
+    assert len(rows) >= 32
+    hnk = rows["2R6R-hydroxynorketamine"]
+    assert (hnk["pka"], hnk["pka_range"], hnk["pka_mark"]) == (None, [6.0, 7.0], "MEM-lo")
+    assert {made["parent"] for made in hnk["reactions"]} == {"R-norketamine",
+                                                             "2R6R-hydroxyketamine"}  # fmt: skip
+    assert any(p["source"].startswith("Abbott") and p["value"] == 46 for p in hnk["potencies"])
+    assert rows["magnesium"]["states"] == {"+2": 1.0}
+
+
+def test_both_isomers_of_a_mixture_are_made(document, here):
+    found = document("ligand", "ketamine", "--enumerate-stereo", "-o", "out")
+    names = {Path(path).stem for path in found["written"]}
+    assert names == {"S-ketamine+1", "S-ketamine+0", "R-ketamine+1", "R-ketamine+0"}
+
+
+def test_a_salt_is_said_on_standard_error(here, capsys):
+    assert cli.main(["ligand", "CN[C@@]1(CCCCC1=O)c1ccccc1Cl.Cl", "-o", "out", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "left out: hydrogen chloride" in err
+    assert "left out: hydrogen chloride" in json.loads(out)["notes"]["S-ketamine"][0]
 
 
 def test_receptors_as_json(document):

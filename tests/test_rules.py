@@ -44,6 +44,7 @@ HOMES = {
     "jinja2": {"report"},
     "rich": {"simulation", "cli"},
     "openff": {"parameters"},
+    "dimorphite_dl": {"ligand"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

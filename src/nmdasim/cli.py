@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nmdasim.errors import NmdasimError, ReceptorError, TrajectoryError
 
 if TYPE_CHECKING:
-    from nmdasim.ligand import Ligand
+    from nmdasim.ligand import LibraryEntry, Ligand
     from nmdasim.pose import Pose
     from nmdasim.system import Protocol
 
@@ -61,6 +61,8 @@ def _run(asked: argparse.Namespace) -> int:
     from nmdasim.system import find_protocol
 
     ligand = load_ligand(asked.ligand, ph=asked.ph)
+    for note in ligand.notes:
+        _say(f"{ligand.name}: {note}")
     state = state_of(ligand, asked.charge)
     receptor = receptor_file(asked.receptor)
     protocol = find_protocol(asked.protocol)
@@ -228,53 +230,79 @@ def _report(asked: argparse.Namespace) -> int:
 
 
 def _ligands(asked: argparse.Namespace) -> int:
-    from nmdasim.ligand import library, load_ligand
+    """List the library."""
+    from nmdasim.ligand import library
 
-    rows: list[dict[str, Any]] = []
-    for entry in library():
-        ligand = load_ligand(entry.name, ph=asked.ph)
-        rows.append(
-            {
-                "name": ligand.name,
-                "synonyms": list(ligand.synonyms),
-                "smiles": ligand.smiles,
-                "cip": ligand.cip,
-                "pka": _known(ligand.pka),
-                "pka_source": ligand.pka_source,
-                "states": {
-                    f"{state.charge:+d}": _known(round(state.population, 4))
-                    for state in ligand.states
-                },
-            }
-        )
     if asked.json:
-        _print_json({"ph": asked.ph, "ligands": rows})
+        _print_json({"ph": asked.ph, "ligands": [_facts(e, asked.ph) for e in library()]})
         return 0
-    for row in rows:
-        shares = ", ".join(
-            f"{charge} {share:.0%}" if share is not None else f"{charge} unweighted"
-            for charge, share in row["states"].items()
-        )
-        print(f"{row['name']:16s} {row['smiles']:36s} pH {asked.ph:g}: {shares}")
-        print(f"{'':16s} {', '.join(row['synonyms'])}; pKa {row['pka'] or 'not known'}"
-              f" {row['pka_source']}")  # fmt: skip
+    _print_ligands(asked.ph)
     return 0
 
 
+def _facts(entry: "LibraryEntry", ph: float) -> dict[str, Any]:
+    """Everything that the library holds about one ligand."""
+    from nmdasim.ligand import library_protomers, potencies
+
+    pka = entry.titration
+    return {
+        **asdict(entry),
+        "cip": ",".join(entry.cip),
+        "pka": _known(entry.pka),
+        "pka_range": entry.pka_range,
+        "pka_source": pka and pka.source,
+        "pka_mark": pka and pka.mark,
+        "states": {f"{p.charge:+d}": _known(p.population) for p in library_protomers(entry, ph=ph)},
+        "potencies": [asdict(finding) for finding in potencies(entry.name)],
+    }
+
+
+def _print_ligands(ph: float) -> None:
+    from nmdasim.ligand import FAMILIES, library, library_protomers
+
+    print(f"{'name':25s} {'CIP':6s} {f'charge at pH {ph:g}':22s} {'pKa':20s} also called")
+    family = ""
+    for entry in library():
+        if entry.family != family:
+            family = entry.family
+            print(f"\n{FAMILIES[family]}")
+        shares = [
+            f"{p.charge:+d}" + ("" if math.isnan(p.population) else f" {p.population:.0%}")
+            for p in library_protomers(entry, ph=ph)
+        ]
+        ends = (entry.pka,) if entry.titration else entry.pka_range or ()
+        pka = f"{'-'.join(f'{end:g}' for end in ends)} {entry.pka_mark}" if ends else "-"
+        others = sorted(set(entry.synonyms) - {entry.title}, key=len)[:1]
+        called = ", ".join(name for name in (entry.title, *others) if name != entry.name)
+        print(f"{entry.name:25s} {','.join(entry.cip) or '-':6s} {', '.join(shares):22s} "
+              f"{pka:20s} {called}".rstrip())  # fmt: skip
+    print("\nA charge without a share: the pKa is not known as one figure.")
+    print("MEM: remembered, not confirmed. All figures and sources: --json")
+
+
 def _ligand(asked: argparse.Namespace) -> int:
-    from nmdasim.ligand import ligand_svg, load_ligand, write_ligand
+    """Prepare one ligand, or every stereoisomer of it."""
+    from nmdasim.ligand import ligand_svg, load_ligand, stereoisomers, write_ligand
     from nmdasim.parameters import load_parameters, write_parameters
 
-    ligand = load_ligand(asked.ligand, ph=asked.ph)
+    given = stereoisomers(asked.ligand) if asked.enumerate_stereo else (asked.ligand,)
+    ligands = [load_ligand(text, ph=asked.ph) for text in given]
     folder = Path(asked.out)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for state in ligand.states:
-        write_ligand(state, folder / f"{state.name}.sdf")
-        write_parameters(load_parameters(state), folder / state.name)
-        (folder / f"{state.name}.svg").write_text(ligand_svg(ligand, charge=state.charge))
-        written += [folder / f"{state.name}{end}" for end in (".sdf", ".xml", ".json", ".svg")]
-    _print_json({"written": written}) if asked.json else print(*written, sep="\n")
+    for ligand in ligands:
+        for note in ligand.notes:
+            _say(f"{ligand.name}: {note}")
+        for state in ligand.states:
+            write_ligand(state, folder / f"{state.name}.sdf")
+            write_parameters(load_parameters(state), folder / state.name)
+            (folder / f"{state.name}.svg").write_text(ligand_svg(ligand, charge=state.charge))
+            written += [folder / f"{state.name}{end}" for end in (".sdf", ".xml", ".json", ".svg")]
+    if asked.json:
+        notes = {ligand.name: list(ligand.notes) for ligand in ligands}
+        _print_json({"written": written, "notes": notes})
+    else:
+        print(*written, sep="\n")
     return 0
 
 
@@ -365,6 +393,11 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("ligand", metavar="NAME|SMILES|FILE.sdf")
     added.add_argument("-o", "--out", required=True, metavar="DIR")
     added.add_argument("--ph", type=_ph, default=7.4)
+    added.add_argument(
+        "--enumerate-stereo",
+        action="store_true",
+        help="prepare every stereoisomer that the ligand leaves open",
+    )
     verb("receptors", _receptors, "list the receptors that ship, with their quality")
     added = verb("receptor", _receptor, "prepare a receptor from a deposited entry")
     added.add_argument("receptor", metavar="FILE", help="mmCIF or PDB file of the tetramer")

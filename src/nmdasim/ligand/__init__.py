@@ -6,45 +6,44 @@ order and atom names follow from the chemistry alone, so that the same compound 
 in two ways gives the same atoms.
 """
 
-import io
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolDescriptors
-from rdkit.Chem.Draw import rdMolDraw2D
 
-from nmdasim.errors import LigandError, RunStorageError
-from nmdasim.ligand.chemistry import (
-    amines,
-    canonical,
-    canonical_smiles,
-    neutralised,
-    protonated,
-    without_hydrogens,
-)
+from nmdasim.errors import LigandError
+from nmdasim.ligand.chemistry import canonical, canonical_smiles, neutralised, without_hydrogens
 from nmdasim.ligand.conformers import embedded, name_atoms
+from nmdasim.ligand.drawing import formula_svg
+from nmdasim.ligand.ensemble import (
+    ENERGY_MODEL,
+    Conformer,
+    Strain,
+    conformers,
+    ring_form,
+    strain,
+)
+from nmdasim.ligand.files import read_ligand_sdf, write_ligand
 from nmdasim.ligand.model import (
     CHAIN,
+    FAMILIES,
+    MARKS,
     MAX_HEAVY_ATOMS,
     RESIDUE_NAME,
     RESIDUE_NUMBER,
     ChargeState,
+    Finding,
     LibraryEntry,
     Ligand,
+    Reaction,
+    is_confirmed,
 )
-from nmdasim.ligand.names import (
-    find_entry,
-    library,
-    library_and_mixtures,
-    nearest_names,
-    plain_name,
-)
+from nmdasim.ligand.names import components_of, find_entry, names_of, nearest_names
+from nmdasim.ligand.parent import parent_of
 from nmdasim.ligand.reading import (
     SMILES_ATOM,
     check_usable,
@@ -53,22 +52,57 @@ from nmdasim.ligand.reading import (
     quoted,
     read_molecule_file,
 )
-from nmdasim.ligand.stereo import check_labels, check_stereo, cip_labels
+from nmdasim.ligand.records import library, mixtures, potencies
+from nmdasim.ligand.states import (
+    Protomer,
+    cited,
+    enumerated,
+    library_protomers,
+    notes_on_pka,
+    protonated_share,
+    titrated,
+)
+from nmdasim.ligand.stereo import (
+    MAX_ISOMERS,
+    check_labels,
+    check_stereo,
+    cip_labels,
+    isomers_of,
+)
 
 __all__ = [
     "CHAIN",
+    "ENERGY_MODEL",
+    "FAMILIES",
+    "MARKS",
     "MAX_HEAVY_ATOMS",
     "RESIDUE_NAME",
     "RESIDUE_NUMBER",
     "ChargeState",
+    "Conformer",
+    "Finding",
     "LibraryEntry",
     "Ligand",
+    "Protomer",
+    "Reaction",
+    "Strain",
+    "conformers",
     "find_entry",
+    "formula_svg",
+    "is_confirmed",
     "library",
+    "library_protomers",
     "ligand_svg",
     "load_ligand",
+    "mixtures",
+    "names_of",
+    "potencies",
+    "protonated_share",
     "read_ligand_sdf",
+    "ring_form",
     "state_of",
+    "stereoisomers",
+    "strain",
     "write_ligand",
 ]
 
@@ -108,16 +142,18 @@ def load_ligand(text_or_path: str | Path, *, ph: float = 7.4, seed: int = 1) -> 
     Raises
     ------
     LigandError
-        If the text is neither, or the molecule cannot be used: several fragments,
-        undefined stereocentres, radicals, elements without parameters, more than
-        `MAX_HEAVY_ATOMS` heavy atoms.
+        If the text is neither, or the molecule cannot be used: several molecules of
+        which more than one may be meant, undefined stereocentres, radicals, elements
+        without parameters, more than `MAX_HEAVY_ATOMS` heavy atoms.
 
     Notes
     -----
-    Only the most basic aliphatic amine is titrated, picked by simple rules: other acids
-    and bases, zwitterions and tautomers stay as given. Populations follow Henderson and
-    Hasselbalch and are nan where the pKa is not known. Coordinates of heavy atoms in a
-    file are kept; hydrogens are placed anew.
+    A library ligand has the cation and the free base of its amine; populations follow
+    Henderson and Hasselbalch and are nan where the pKa is not known. States of any other
+    molecule are those that Dimorphite-DL enumerates within one unit of the pH, one for
+    each net charge, unweighted. Tautomers stay as given. Acids, bases and solvents that
+    come with a salt are left out, which a note says. Coordinates of heavy atoms in a file are
+    kept; hydrogens are placed anew.
 
     Examples
     --------
@@ -137,10 +173,59 @@ def load_ligand(text_or_path: str | Path, *, ph: float = 7.4, seed: int = 1) -> 
         except LigandError:
             raise
         except (ValueError, RuntimeError) as error:
-            # RDKit's own checks let a few impossible molecules pass, which it refuses later.
-            raise LigandError(
-                f"{quoted(str(text_or_path))} is no valid molecule: {first_line(error)}"
-            ) from error
+            raise _refused_later(text_or_path, error) from error
+
+
+def stereoisomers(text_or_path: str | Path) -> tuple[str, ...]:
+    """List what a ligand leaves open: each stereoisomer as a text for `load_ligand`.
+
+    Parameters
+    ----------
+    text_or_path : str or pathlib.Path
+        As for `load_ligand`; also the name of a mixture, such as `ketamine`.
+
+    Returns
+    -------
+    isomers : tuple of str
+        Names of the library for a mixture, else SMILES; the given text alone where it
+        leaves nothing open.
+
+    Raises
+    ------
+    LigandError
+        If the molecule cannot be used for another reason, or has more than 64 isomers.
+
+    Examples
+    --------
+    >>> stereoisomers("ketamine")
+    ('S-ketamine', 'R-ketamine')
+    >>> len(stereoisomers("NC1(CCCC(O)C1=O)c1ccccc1Cl"))
+    4
+    """
+    text = str(text_or_path).strip()
+    components = components_of(text)
+    if components:
+        return components
+    with rdBase.BlockLogs():
+        try:
+            _, neutral, _ = _one_molecule(_read(text_or_path))
+            isomers = isomers_of(neutral) if neutral.GetNumAtoms() > 1 else [neutral]
+        except LigandError:
+            raise
+        except (ValueError, RuntimeError) as error:
+            raise _refused_later(text_or_path, error) from error
+    if len(isomers) > MAX_ISOMERS:
+        raise LigandError(
+            f"{quoted(text)} has more than {MAX_ISOMERS} stereoisomers: define some of its centres"
+        )
+    if len(isomers) == 1:
+        return (text,)
+    return tuple(sorted(Chem.MolToSmiles(isomer) for isomer in isomers))
+
+
+def _refused_later(given: str | Path, error: Exception) -> LigandError:
+    """Put into words what RDKit's own checks let pass and what it refuses later."""
+    return LigandError(f"{quoted(str(given))} is no valid molecule: {first_line(error)}")
 
 
 def state_of(ligand: Ligand, charge: int | None = None) -> ChargeState:
@@ -169,74 +254,9 @@ def state_of(ligand: Ligand, charge: int | None = None) -> ChargeState:
             return state
     known = " and ".join(f"{state.charge:+d}" for state in ligand.states)
     raise LigandError(
-        f"{ligand.name} has no state of charge {charge:+d}: choose from its charges {known}"
+        f"{ligand.name} has no state of charge {charge:+d} at pH {ligand.ph:g}: choose from its "
+        f"charges {known}"
     )
-
-
-def write_ligand(state: ChargeState, path: str | Path) -> None:
-    """Write one charge state to an SDF file, all hydrogens included.
-
-    Parameters
-    ----------
-    state : ChargeState
-    path : str or pathlib.Path
-        An existing file is replaced in one step.
-
-    Raises
-    ------
-    RunStorageError
-        If the file cannot be written.
-
-    Notes
-    -----
-    Coordinates are kept to 0.0001 Angstrom. Atom names are not part of the format; they
-    follow from the order, which is kept.
-    """
-    mol = Chem.Mol(state.mol)
-    for name in mol.GetPropNames():
-        mol.ClearProp(name)
-    mol.SetProp("_Name", state.name)
-    mol.SetProp("smiles", state.smiles)
-    text = io.StringIO()
-    with Chem.SDWriter(text) as writer:
-        writer.write(mol)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(text.getvalue(), encoding="utf-8")
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RunStorageError(f"cannot write the ligand to {target}: {error.strerror}") from error
-
-
-def read_ligand_sdf(path: str | Path) -> Chem.Mol:
-    """Read a molecule as `write_ligand` left it.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-
-    Returns
-    -------
-    mol : rdkit.Chem.Mol
-        Atoms in the order of the file, hydrogens included, one conformer in Angstrom,
-        the same atom names as in `ChargeState.mol`.
-
-    Raises
-    ------
-    LigandError
-        If the file is missing, empty, cut short, flat, lacks hydrogens, or holds more than
-        one molecule.
-    """
-    with rdBase.BlockLogs():
-        mol = read_molecule_file(Path(path))
-        if any(atom.GetNumImplicitHs() for atom in mol.GetAtoms()):
-            raise LigandError(
-                f"the file {path} lacks hydrogens: write it with all of them, as nmdasim does"
-            )
-        name_atoms(mol)
-        return mol
 
 
 def ligand_svg(ligand: Ligand, *, charge: int | None = None) -> str:
@@ -253,13 +273,7 @@ def ligand_svg(ligand: Ligand, *, charge: int | None = None) -> str:
     svg : str
         A picture of 320 by 260 pixels with CIP labels.
     """
-    mol = Chem.MolFromSmiles(state_of(ligand, charge).smiles)
-    drawer = rdMolDraw2D.MolDraw2DSVG(320, 260)
-    options: Any = drawer.drawOptions()
-    options.addStereoAnnotation = True
-    rdMolDraw2D.PrepareAndDrawMolecule(drawer, mol)
-    drawer.FinishDrawing()
-    return drawer.GetDrawingText()
+    return formula_svg(state_of(ligand, charge).smiles)
 
 
 def _read(given: str | Path) -> _Given:
@@ -272,11 +286,10 @@ def _read(given: str | Path) -> _Given:
     entry = find_entry(text)
     if entry is not None:
         return _Given(text=text, mol=parse_smiles(entry.smiles), entry=entry)
-    _, mixtures = library_and_mixtures()
-    name = plain_name(text)
-    if name in mixtures:
+    components = components_of(text)
+    if components:
         raise LigandError(
-            f"{quoted(text)} is a mixture of stereoisomers: choose {_either(mixtures[name])}"
+            f"{quoted(text)} is a mixture of stereoisomers: choose {_either(components)}"
         )
     if not _SMILES_TEXT.fullmatch(text) and not set("=#@[]") & set(text):
         raise LigandError(_unknown_name(text, path))
@@ -302,13 +315,21 @@ def _unknown_name(text: str, path: Path) -> str:
     )
 
 
-def _prepare(given: _Given, *, ph: float, seed: int) -> Ligand:
+def _one_molecule(given: _Given) -> tuple[str, Chem.Mol, str]:
+    """Give a subject for errors, the uncharged molecule in canonical order, and a note."""
     subject = "the ligand " + quoted(given.text)
-    ion = _library_ion(given.mol)
+    parent, left_out = parent_of(given.mol, subject)
+    if _library_ion(parent) is not None:
+        return subject, parent, left_out
+    check_usable(parent, subject)
+    return subject, canonical(neutralised(without_hydrogens(parent))), left_out
+
+
+def _prepare(given: _Given, *, ph: float, seed: int) -> Ligand:
+    subject, neutral, left_out = _one_molecule(given)
+    ion = _library_ion(neutral)
     if ion is not None:
-        return _prepare_ion(ion, given.mol, ph=ph)
-    check_usable(given.mol, subject)
-    neutral = canonical(neutralised(without_hydrogens(given.mol)))
+        return _prepare_ion(ion, neutral, ph=ph)
     check_stereo(neutral, subject)
     smiles = Chem.MolToSmiles(neutral)
     entry = given.entry or next(
@@ -316,7 +337,6 @@ def _prepare(given: _Given, *, ph: float, seed: int) -> Ligand:
     )
     if entry is not None:
         check_labels(entry)
-    pka = entry.pka if entry else math.nan
     inchikey = Chem.MolToInchiKey(neutral)
     ligand = Ligand(
         name=entry.name if entry else inchikey,
@@ -324,12 +344,12 @@ def _prepare(given: _Given, *, ph: float, seed: int) -> Ligand:
         synonyms=entry.synonyms if entry else (),
         states=(),
         ph=ph,
-        pka=pka,
-        pka_source=f"{entry.pka_source} [{entry.pka_mark}]" if entry and entry.pka_source else "",
+        pka=entry.pka if entry else math.nan,
+        pka_source=cited(entry.titration) if entry else "",
         cip=",".join(cip_labels(neutral)),
         formula=rdMolDescriptors.CalcMolFormula(neutral),
         inchikey=inchikey,
-        notes=(),
+        notes=(left_out,) if left_out else (),
     )
     return _with_states(ligand, neutral, entry, seed=seed)
 
@@ -377,36 +397,29 @@ def _with_states(
     ligand: Ligand, neutral: Chem.Mol, entry: LibraryEntry | None, *, seed: int
 ) -> Ligand:
     """Add charge states and what is to be said about them."""
-    sites = amines(neutral)
-    share = 1.0 / (1.0 + 10.0 ** (ligand.ph - ligand.pka))
-    forms = [(protonated(neutral, sites[0]), share)] if sites else []
-    forms.append((neutral, 1.0 - share if sites else math.nan))
-    states = tuple(
-        _charge_state(ligand.name, form, population, seed=seed) for form, population in forms
+    if entry is None:
+        forms, notes = enumerated(neutral, ligand.ph)
+    else:
+        forms, notes = titrated(neutral, ligand.pka, ligand.ph), ()
+    states = tuple(_charge_state(ligand.name, form, seed=seed) for form in forms)
+    return replace(
+        ligand,
+        states=states,
+        notes=(*ligand.notes, *notes_on_pka(entry, ligand.ph, forms), *notes),
     )
-    notes = []
-    if not sites:
-        notes.append("no aliphatic amine to protonate: used in the charge state as given")
-    elif math.isnan(ligand.pka):
-        notes.append("pKa not known: the charge states are unweighted")
-    elif entry and not entry.pka_mark.startswith("SEEN"):
-        notes.append(f"pKa not confirmed ({entry.pka_mark}): so are the populations")
-    if len(sites) > 1:
-        notes.append(f"{len(sites)} aliphatic amines: only the most basic one is titrated")
-    return replace(ligand, states=states, notes=tuple(notes))
 
 
-def _charge_state(name: str, heavy: Chem.Mol, population: float, *, seed: int) -> ChargeState:
-    charge = Chem.GetFormalCharge(heavy)
+def _charge_state(name: str, form: Protomer, *, seed: int) -> ChargeState:
+    heavy = form.heavy
     if heavy.GetNumConformers():
         mol = Chem.AddHs(heavy, addCoords=True)
     else:
-        mol = embedded(Chem.AddHs(heavy), f"{name}{charge:+d}", seed)
+        mol = embedded(Chem.AddHs(heavy), f"{name}{form.charge:+d}", seed)
     name_atoms(mol)
     return ChargeState(
-        name=f"{name}{charge:+d}",
-        charge=charge,
-        smiles=Chem.MolToSmiles(heavy),
-        population=population,
+        name=f"{name}{form.charge:+d}",
+        charge=form.charge,
+        smiles=form.smiles,
+        population=form.population,
         mol=mol,
     )

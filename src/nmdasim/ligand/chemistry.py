@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 
 from rdkit import Chem
+from rdkit.Chem.MolStandardize import rdMolStandardize
 
 # An amine whose lone pair is not shared with a pi system or weakened by a heteroatom on it.
 _AMINE = "[NX3;+0;$(N[CX4]);!$(N-[!#6;!#1]);!$(N-[c,$(C=*),$(C#*)])]"
@@ -32,17 +33,39 @@ def without_hydrogens(mol: Chem.Mol) -> Chem.Mol:
 
 
 def neutralised(mol: Chem.Mol) -> Chem.Mol:
-    """Take one proton from every aliphatic ammonium."""
+    """Take protons from cations and give them to anions, as far as that discharges them."""
     mol = Chem.RWMol(mol)
     for (index,) in mol.GetSubstructMatches(_AMMONIUM):
         _set_charge(mol.GetAtomWithIdx(index), 0)
-    return _refreshed(mol)
+    return _refreshed(Chem.RWMol(rdMolStandardize.Uncharger().uncharge(_refreshed(mol))))
 
 
 def protonated(neutral: Chem.Mol, amine: int) -> Chem.Mol:
     """Put a proton on one amine."""
     mol = Chem.RWMol(neutral)
     _set_charge(mol.GetAtomWithIdx(amine), 1)
+    return _refreshed(mol)
+
+
+def with_charges_of(variant: Chem.Mol, neutral: Chem.Mol) -> Chem.Mol | None:
+    """Give a molecule the charges of a variant of itself, order and coordinates kept.
+
+    Atoms of the variant carry the index in `neutral`, plus one, as their map number. None
+    where they were lost on more than one atom.
+    """
+    indices = [atom.GetAtomMapNum() - 1 for atom in variant.GetAtoms()]
+    lost = set(range(neutral.GetNumAtoms())) - set(indices)
+    if indices.count(-1) != len(lost) or len(lost) > 1:
+        return None
+    mol = Chem.RWMol(neutral)
+    for atom, index in zip(variant.GetAtoms(), indices, strict=True):
+        target = mol.GetAtomWithIdx(lost.pop() if index < 0 else index)
+        if target.GetFormalCharge() != atom.GetFormalCharge():
+            target.SetNumExplicitHs(atom.GetTotalNumHs() if target.GetIsAromatic() else 0)
+            target.SetFormalCharge(atom.GetFormalCharge())
+            target.SetNoImplicit(target.GetIsAromatic())
+            if target.GetSymbol() == "N":
+                target.SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
     return _refreshed(mol)
 
 

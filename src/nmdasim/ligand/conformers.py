@@ -22,7 +22,7 @@ def embedded(mol: Chem.Mol, subject: str, seed: int) -> Chem.Mol:
             rdDistGeom.EmbedMultipleConfs(mol, _N_CONFORMERS, parameters)
             break
     energies = _relaxed_energies(mol)
-    kept = [i for i in energies if _keeps_chirality(mol, i)]
+    kept = [i for i in energies if keeps_chirality(mol, i)]
     if not kept:
         raise LigandError(
             f"no 3-D structure of {subject} can be built: check its rings and stereocentres"
@@ -53,7 +53,7 @@ def _relaxed_energies(mol: Chem.Mol) -> dict[int, float]:
     return {i: energy for i, (_, energy) in zip(conformers, results, strict=True)}
 
 
-def _keeps_chirality(mol: Chem.Mol, conformer: int) -> bool:
+def keeps_chirality(mol: Chem.Mol, conformer: int) -> bool:
     """Tell whether the coordinates show every defined stereocentre as it is written."""
     shown = Chem.Mol(mol)
     Chem.AssignAtomChiralTagsFromStructure(shown, conformer, replaceExistingTags=True)

@@ -1,32 +1,14 @@
-"""Names: the shipped library, its synonyms, and the nearest to a misspelt one."""
+"""Names: synonyms, mixtures, and the nearest to a misspelt one."""
 
 import difflib
-import math
 import re
-import tomllib
-from functools import cache
 
 from nmdasim.ligand.model import LibraryEntry
-from nmdasim.structures import structures_folder
-
-
-def library() -> tuple[LibraryEntry, ...]:
-    """List the ligands that are known by name.
-
-    Returns
-    -------
-    entries : tuple of LibraryEntry
-
-    Examples
-    --------
-    >>> [entry.name for entry in library()][:2]
-    ['S-ketamine', 'R-ketamine']
-    """
-    return library_and_mixtures()[0]
+from nmdasim.ligand.records import library, mixture_names, mixtures
 
 
 def find_entry(name: str) -> LibraryEntry | None:
-    """Look a name or synonym up in the library, whatever its case.
+    """Look a name, a synonym or a PDB component up in the library, whatever its case.
 
     Parameters
     ----------
@@ -42,38 +24,22 @@ def find_entry(name: str) -> LibraryEntry | None:
     'R-ketamine'
     """
     plain = plain_name(name)
-    for entry in library():
-        if plain in map(plain_name, (entry.name, *entry.synonyms)):
-            return entry
-    return None
+    return next((e for e in library() if plain in map(plain_name, names_of(e))), None)
 
 
-@cache
-def library_and_mixtures() -> tuple[tuple[LibraryEntry, ...], dict[str, tuple[str, ...]]]:
-    """Read the rows, and the components of each mixture by its folded names."""
-    with (structures_folder() / "ligands" / "library.toml").open("rb") as file:
-        data = tomllib.load(file)
-    entries = tuple(
-        LibraryEntry(
-            name=row["name"],
-            title=row["title"],
-            family=row["family"],
-            kind=row.get("kind", "molecule"),
-            smiles=row["smiles"],
-            cip=tuple(row["cip"]),
-            synonyms=tuple(row["synonyms"]),
-            pka=float(row.get("pka", {}).get("value", math.nan)),
-            pka_source=row.get("pka", {}).get("source", ""),
-            pka_mark=row.get("pka", {}).get("mark", ""),
-        )
-        for row in data["ligand"]
-    )
-    mixtures = {
-        plain_name(name): tuple(row["components"])
-        for row in data.get("mixture", ())
-        for name in (row["name"], *row["synonyms"])
-    }
-    return entries, mixtures
+def names_of(entry: LibraryEntry) -> tuple[str, ...]:
+    """List everything that an entry is called."""
+    names = (entry.name, entry.title, *entry.synonyms, entry.pdb_component)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def components_of(name: str) -> tuple[str, ...]:
+    """List what a mixture of this name may contain; empty if there is no such mixture."""
+    plain = plain_name(name)
+    for written, mixture in mixture_names().items():
+        if plain_name(written) == plain:
+            return mixtures()[mixture]
+    return ()
 
 
 def plain_name(name: str) -> str:
@@ -83,10 +49,6 @@ def plain_name(name: str) -> str:
 
 def nearest_names(text: str) -> tuple[str, ...]:
     """List the library's ligands with a name like the given one, the nearest first."""
-    names = {
-        plain_name(name): entry.name
-        for entry in library()
-        for name in (entry.name, *entry.synonyms)
-    }
-    near = difflib.get_close_matches(plain_name(text), names, n=3, cutoff=0.6)
-    return tuple(dict.fromkeys(names[name] for name in near))
+    known = {plain_name(name): entry.name for entry in library() for name in names_of(entry)}
+    near = difflib.get_close_matches(plain_name(text), known, n=3, cutoff=0.6)
+    return tuple(dict.fromkeys(known[name] for name in near))

@@ -73,10 +73,21 @@ def _syntax_problem(text: str) -> str:
     found = re.search(r"Error: (.*?) (?:while parsing|for input)", log.messages)
     reason = found[1] if found else "syntax error"
     at = re.search(r"around position (\d+)", log.messages)
-    if at is None:
+    position = min(int(at[1]), len(text)) if at else _open_ring(text)
+    if not position:
         return reason
-    position = min(int(at[1]), len(text))
     return f"{reason} at character {position}, {text[position - 1]!r}"
+
+
+def _open_ring(text: str) -> int:
+    """Find the first ring-closure digit without a partner; 0 if there is none."""
+    bare = re.sub(r"\[[^\[\]]*\]", lambda atom: "*" * len(atom[0]), text)
+    waiting: dict[int, int] = {}
+    for found in re.finditer(r"%(\d\d)|(\d)", bare):
+        number = int(found[1] or found[2])
+        if waiting.pop(number, None) is None:
+            waiting[number] = found.start() + 1
+    return min(waiting.values(), default=0)
 
 
 def _sanitised(mol: Chem.Mol, subject: str, smiles: str | None = None) -> Chem.Mol:
@@ -153,14 +164,7 @@ def _check_three_dimensional(mol: Chem.Mol, subject: str) -> None:
 
 
 def check_usable(mol: Chem.Mol, subject: str) -> None:
-    """Refuse what is not one organic molecule that the force field can describe."""
-    fragments = Chem.GetMolFrags(mol, asMols=True)
-    if len(fragments) > 1:
-        listed = sorted(fragments, key=lambda f: -f.GetNumHeavyAtoms())
-        raise LigandError(
-            f"{subject} holds {len(fragments)} separate molecules: give one of them alone, "
-            f"such as {Chem.MolToSmiles(Chem.RemoveHs(listed[0]))} without its salt or solvent"
-        )
+    """Refuse a molecule that the force field cannot describe."""
     n_heavy = mol.GetNumHeavyAtoms()
     if n_heavy > MAX_HEAVY_ATOMS:
         raise LigandError(

@@ -16,24 +16,40 @@ from nmdasim.ligand.model import LibraryEntry
 # An isomer that appears in half of the built structures is missed with a chance of 1e-6.
 _N_SAMPLED = 20
 _MAX_LISTED_ISOMERS = 8
+MAX_ISOMERS = 64
 _MAX_CIP_ITERATIONS = 1_000_000
 
 
 def check_stereo(mol: Chem.Mol, subject: str) -> None:
     """Refuse undefined stereocentres, and list the isomers to choose from."""
-    undefined = [info for info in Chem.FindPotentialStereo(mol) if _is_undefined(info, mol)]
-    if not undefined:
-        return
-    caged = any(_is_bridgehead(info, mol) for info in undefined)
-    isomers = _built_isomers(mol) if caged else _written_isomers(mol)
+    isomers = isomers_of(mol)
     if len(isomers) == 1:
-        # Bridgeheads of a cage look like stereocentres and leave no choice.
         return
+    n_undefined = len(_undefined(mol))
     more = " and others" if len(isomers) > _MAX_LISTED_ISOMERS else ""
     raise LigandError(
-        f"{subject} leaves {len(undefined)} stereocentre{'s' * (len(undefined) > 1)} undefined: "
-        f"give one of its isomers, {_listed(isomers[:_MAX_LISTED_ISOMERS])}{more}"
+        f"{subject} leaves {n_undefined} stereocentre{'s' * (n_undefined > 1)} undefined: "
+        f"give one of its isomers, {_listed(isomers[:_MAX_LISTED_ISOMERS])}{more}, or make all "
+        "with `nmdasim ligand --enumerate-stereo`"
     )
+
+
+def isomers_of(mol: Chem.Mol) -> list[Chem.Mol]:
+    """List the isomers that a molecule leaves open, at most one more than `MAX_ISOMERS`.
+
+    Itself alone where all is defined, or where the undefined centres leave no choice, as
+    the bridgeheads of a cage do.
+    """
+    undefined = _undefined(mol)
+    if not undefined:
+        return [mol]
+    caged = any(_is_bridgehead(info, mol) for info in undefined)
+    isomers = _built_isomers(mol) if caged else _written_isomers(mol)
+    return [mol] if len(isomers) == 1 else isomers
+
+
+def _undefined(mol: Chem.Mol) -> list[Chem.StereoInfo]:
+    return [info for info in Chem.FindPotentialStereo(mol) if _is_undefined(info, mol)]
 
 
 def _is_undefined(info: Chem.StereoInfo, mol: Chem.Mol) -> bool:
@@ -56,7 +72,7 @@ def _is_bridgehead(info: Chem.StereoInfo, mol: Chem.Mol) -> bool:
 
 
 def _written_isomers(mol: Chem.Mol) -> list[Chem.Mol]:
-    options = StereoEnumerationOptions(unique=True, maxIsomers=2 * _MAX_LISTED_ISOMERS)
+    options = StereoEnumerationOptions(unique=True, maxIsomers=MAX_ISOMERS + 1)
     isomers = EnumerateStereoisomers(mol, options)
     return list({Chem.MolToInchi(isomer): isomer for isomer in isomers}.values())
 
