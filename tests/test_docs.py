@@ -22,6 +22,7 @@ import pytest
 
 import nmdasim
 from nmdasim import cli, rundir
+from nmdasim.ligand import MARKS, conformers, library, load_ligand
 from nmdasim.subunits import RING_NAMES, subunits
 from nmdasim.system import PROTOCOLS
 
@@ -273,6 +274,36 @@ def test_pieces_and_origins_of_the_receptor_are_what_its_file_says(receptor):
     assert f"{counts['side chain rebuilt']} of its {total} modelled residues" in readme
     assert f"and {counts['rebuilt']} were rebuilt whole" in readme
     assert receptor.source["revision"] in (DOCS / "receptor-7eu8.md").read_text()
+
+
+# ------------------------------------------------------------------------ the ligand library
+
+
+def test_the_library_is_documented_row_by_row():
+    documented = rows(section(DOCS / "ligands.md", "## What is in it"))
+    assert [(names(row[0])[0], row[1], row[2]) for row in documented] == [
+        (entry.name, ",".join(entry.cip), entry.family) for entry in library()
+    ]
+    for row, entry in zip(documented, library(), strict=True):
+        ends = (entry.pka,) if entry.titration else entry.pka_range or ()
+        assert row[3] == f"{'-'.join(f'{end:g}' for end in ends)} {entry.pka_mark}".strip()
+        assert set(row[4].split("; ")) <= {entry.title, *entry.synonyms, ""}
+
+
+def test_marks_are_documented():
+    documented = rows(section(DOCS / "ligands.md", "## Marks"))
+    assert dict(documented) == dict(MARKS)
+
+
+@pytest.mark.slow
+def test_forms_of_the_rings_are_those_that_are_found():
+    documented = rows(section(DOCS / "ligands.md", "## Conformers and strain"))
+    assert documented
+    for name, lowest, following, energy in documented:
+        found = conformers(load_ligand(name).states[0].mol)
+        other = next(c for c in found if c.form != found[0].form)
+        assert (found[0].form, other.form) == (lowest, following)
+        assert other.energy_kj_mol == pytest.approx(float(energy), abs=0.3)
 
 
 # -------------------------------------------------------------------- packages and citation

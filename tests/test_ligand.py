@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rdkit import Chem
 from rdkit.Chem import rdMolTransforms
 
+from nmdasim import cli
 from nmdasim.errors import LigandError, RunStorageError
 from nmdasim.ligand import (
     MARKS,
@@ -751,6 +752,16 @@ def outcome(text_or_path):
         return None, str(error)
 
 
+def refused_by_the_command_line(text, capsys):
+    """Run `nmdasim ligand` on what the loader refused; give the line that the user sees."""
+    assert cli.main(["ligand", "--out", "nowhere", "--", text]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    (line,) = err.splitlines()
+    return line
+
+
 EDITS = st.lists(
     st.tuples(
         st.integers(0, 2000),
@@ -762,6 +773,24 @@ EDITS = st.lists(
 )
 
 
+@given(text=st.text("CNOclnos[]()=#@+-123%./\\* ", max_size=30))
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+def test_text_that_looks_like_smiles_gives_no_traceback(text, capsys):
+    try:
+        parts = stereoisomers(text)
+    except LigandError as error:
+        message = str(error)
+        assert "\n" not in message
+        assert refused_by_the_command_line(text, capsys) == f"nmdasim: {message}"
+    else:
+        assert parts
+
+
 @pytest.mark.slow
 @given(
     base=st.sampled_from(
@@ -770,11 +799,17 @@ EDITS = st.lists(
     edits=EDITS,
 )
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    derandomize=True,
 )
-def test_mutated_smiles_give_a_ligand_or_a_ligand_error(base, edits):
-    ligand, message = outcome(mutate(base, edits))
+def test_mutated_smiles_give_a_ligand_or_a_ligand_error(base, edits, capsys):
+    text = mutate(base, edits)
+    ligand, message = outcome(text)
     assert "\n" not in message
+    if ligand is None and "\x00" not in text:
+        assert refused_by_the_command_line(text, capsys) == f"nmdasim: {message}"
     if ligand is not None:
         assert all(np.isfinite(s.mol.GetConformer().GetPositions()).all() for s in ligand.states)
         assert load_ligand(ligand.smiles).inchikey == ligand.inchikey
@@ -788,10 +823,12 @@ def test_mutated_smiles_give_a_ligand_or_a_ligand_error(base, edits):
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     derandomize=True,
 )
-def test_mutated_files_give_a_ligand_or_a_ligand_error(s_ketamine, tmp_path_factory, edits):
+def test_mutated_files_give_a_ligand_or_a_ligand_error(s_ketamine, tmp_path_factory, edits, capsys):
     path = Path(tmp_path_factory.getbasetemp()) / "mutated.sdf"
     path.write_text(mutate(sdf_text(s_ketamine.states[1].mol), edits), encoding="utf-8")
     ligand, message = outcome(path)
     assert "\n" not in message
+    if ligand is None:
+        assert refused_by_the_command_line(str(path), capsys) == f"nmdasim: {message}"
     if ligand is not None:
         assert ligand.states[0].mol.GetNumConformers() == 1

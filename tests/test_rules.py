@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src" / "nmdasim"
 
 #: A module may import only modules before it.
 ORDER = (
-    "errors", "compiled", "structures", "subunits", "pore", "ligand", "rundir",
+    "errors", "compiled", "structures", "subunits", "pore", "ligand", "catalogue", "rundir",
     "receptor", "parameters", "pose", "system", "simulation",
     "trajectory", "statistics", "contacts", "permeation", "channel_block", "analysis", "report",
     "campaign", "doctor", "cli",
@@ -41,7 +41,7 @@ HOMES = {
     "mdtraj": READING,
     "pyarrow": {"analysis", "report"},
     "plotly": {"report"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "catalogue"},
     "rich": {"simulation", "cli"},
     "openff": {"parameters"},
     "dimorphite_dl": {"ligand"},

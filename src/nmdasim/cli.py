@@ -230,9 +230,15 @@ def _report(asked: argparse.Namespace) -> int:
 
 
 def _ligands(asked: argparse.Namespace) -> int:
-    """List the library."""
+    """List the library, or write it as a page."""
     from nmdasim.ligand import library
 
+    if asked.report:
+        from nmdasim.catalogue import write_catalogue
+
+        written = write_catalogue(Path(asked.report), ph=asked.ph)
+        _print_json({"report": written}) if asked.json else print(written)
+        return 0
     if asked.json:
         _print_json({"ph": asked.ph, "ligands": [_facts(e, asked.ph) for e in library()]})
         return 0
@@ -244,14 +250,13 @@ def _facts(entry: "LibraryEntry", ph: float) -> dict[str, Any]:
     """Everything that the library holds about one ligand."""
     from nmdasim.ligand import library_protomers, potencies
 
-    pka = entry.titration
     return {
         **asdict(entry),
         "cip": ",".join(entry.cip),
         "pka": _known(entry.pka),
         "pka_range": entry.pka_range,
-        "pka_source": pka and pka.source,
-        "pka_mark": pka and pka.mark,
+        "pka_source": entry.titration and entry.titration.source,
+        "pka_mark": entry.pka_mark or None,
         "states": {f"{p.charge:+d}": _known(p.population) for p in library_protomers(entry, ph=ph)},
         "potencies": [asdict(finding) for finding in potencies(entry.name)],
     }
@@ -277,7 +282,7 @@ def _print_ligands(ph: float) -> None:
         print(f"{entry.name:25s} {','.join(entry.cip) or '-':6s} {', '.join(shares):22s} "
               f"{pka:20s} {called}".rstrip())  # fmt: skip
     print("\nA charge without a share: the pKa is not known as one figure.")
-    print("MEM: remembered, not confirmed. All figures and sources: --json")
+    print("MEM: remembered, not confirmed. All figures and sources: --json, --report FILE.html")
 
 
 def _ligand(asked: argparse.Namespace) -> int:
@@ -387,8 +392,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
     added.add_argument("-o", "--out", default="report.html", metavar="FILE.html")
     added.add_argument("--figures", metavar="DIR", help="also write each figure as an SVG file")
-    added = verb("ligands", _ligands, "list the ligands that ship")
+    added = verb("ligands", _ligands, "list the ligands that ship, or write a page about them")
     added.add_argument("--ph", type=_ph, default=7.4)
+    added.add_argument("--report", metavar="FILE.html", help="write formulae and potencies to it")
     added = verb("ligand", _ligand, "prepare one ligand: a file per charge state, parameters")
     added.add_argument("ligand", metavar="NAME|SMILES|FILE.sdf")
     added.add_argument("-o", "--out", required=True, metavar="DIR")

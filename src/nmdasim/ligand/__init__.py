@@ -87,6 +87,7 @@ __all__ = [
     "Reaction",
     "Strain",
     "conformers",
+    "describe_ligand",
     "find_entry",
     "formula_svg",
     "is_confirmed",
@@ -174,6 +175,29 @@ def load_ligand(text_or_path: str | Path, *, ph: float = 7.4, seed: int = 1) -> 
             raise
         except (ValueError, RuntimeError) as error:
             raise _refused_later(text_or_path, error) from error
+
+
+def describe_ligand(entry: LibraryEntry, *, ph: float = 7.4) -> Ligand:
+    """Describe a library ligand without structures in space, in milliseconds.
+
+    Parameters
+    ----------
+    entry : LibraryEntry
+    ph : float
+        pH that the notes are about.
+
+    Returns
+    -------
+    ligand : Ligand
+        As from `load_ligand`, but without states; `library_protomers` lists those.
+    """
+    mol = Chem.MolFromSmiles(entry.smiles)
+    if entry.kind == "ion":
+        return replace(_prepare_ion(entry, mol, ph=ph), states=())
+    with rdBase.BlockLogs():
+        neutral = canonical(neutralised(mol))
+        forms = library_protomers(entry, ph=ph)
+        return _described(neutral, entry, ph=ph, notes=tuple(notes_on_pka(entry, ph, forms)))
 
 
 def stereoisomers(text_or_path: str | Path) -> tuple[str, ...]:
@@ -337,10 +361,18 @@ def _prepare(given: _Given, *, ph: float, seed: int) -> Ligand:
     )
     if entry is not None:
         check_labels(entry)
+    ligand = _described(neutral, entry, ph=ph, notes=(left_out,) if left_out else ())
+    return _with_states(ligand, neutral, entry, seed=seed)
+
+
+def _described(
+    neutral: Chem.Mol, entry: LibraryEntry | None, *, ph: float, notes: tuple[str, ...]
+) -> Ligand:
+    """Say everything about a molecule but its charge states."""
     inchikey = Chem.MolToInchiKey(neutral)
-    ligand = Ligand(
+    return Ligand(
         name=entry.name if entry else inchikey,
-        smiles=smiles,
+        smiles=Chem.MolToSmiles(neutral),
         synonyms=entry.synonyms if entry else (),
         states=(),
         ph=ph,
@@ -349,9 +381,8 @@ def _prepare(given: _Given, *, ph: float, seed: int) -> Ligand:
         cip=",".join(cip_labels(neutral)),
         formula=rdMolDescriptors.CalcMolFormula(neutral),
         inchikey=inchikey,
-        notes=(left_out,) if left_out else (),
+        notes=notes,
     )
-    return _with_states(ligand, neutral, entry, seed=seed)
 
 
 def _library_ion(mol: Chem.Mol) -> LibraryEntry | None:

@@ -96,6 +96,11 @@ class Finding:
     """What limits the figure."""
 
     @property
+    def is_confirmed(self) -> bool:
+        """Whether it was read somewhere, and does not rest on a remembered figure."""
+        return is_confirmed(self.mark) and "basis MEM" not in self.note
+
+    @property
     def conditions(self) -> tuple[str, ...]:
         """What two findings must share before they may be compared."""
         return (
