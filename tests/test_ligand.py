@@ -85,9 +85,6 @@ class TestLibrary:
         for name in names_of(entry):
             assert find_entry(f" {name.upper()} ") == entry
 
-    def test_its_structure_is_recognised(self, entry):
-        assert load_ligand(entry.smiles).name == entry.name
-
     def test_coordinates_show_the_written_stereochemistry(self, entry):
         # A cage shows centres that need not be written, hence no comparison of texts.
         for state in loaded(entry.name).states:
@@ -126,6 +123,12 @@ class TestLibrary:
             assert difference == expected
             assert reaction.mark in MARKS
             assert reaction.source
+
+
+@pytest.mark.parametrize("entry", library()[::6], ids=lambda entry: entry.name)
+def test_a_structure_is_recognised(entry):
+    written = Chem.MolToSmiles(Chem.MolFromSmiles(entry.smiles), doRandom=True)
+    assert load_ligand(written).name == entry.name
 
 
 def composition(smiles):
@@ -212,9 +215,9 @@ def test_s_ketamine_is_s(s_ketamine):
 
 
 @given(ph=st.floats(0.0, 14.0))
-@settings(max_examples=5, deadline=None)
+@settings(deadline=None)
 def test_populations_follow_henderson_and_hasselbalch(ph):
-    states = {state.charge: state for state in load_ligand("S-ketamine", ph=ph).states}
+    states = {p.charge: p for p in library_protomers(find_entry("S-ketamine"), ph=ph)}
     ratio = states[1].population / states[0].population
     assert math.log10(ratio) == pytest.approx(7.5 - ph, abs=1e-6)
     assert states[1].population + states[0].population == pytest.approx(1.0)
@@ -226,7 +229,7 @@ def test_protonated_share_at_physiological_ph(s_ketamine):
     assert s_ketamine.states[0].charge == 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("smiles", [S_KETAMINE, "C[NH2+][C@]1(CCCCC1=O)c1ccccc1Cl"])
 def test_the_way_of_writing_does_not_matter(smiles, seed):
     reference = load_ligand(smiles)
@@ -453,6 +456,7 @@ def test_both_chairs_of_ketamine_are_conformers(ensemble):
             assert 140.0 < aryl_torsion(conformer.mol) <= 180.0
 
 
+@pytest.mark.slow
 def test_mirror_images_have_the_same_conformers(ensemble):
     mirrored = conformers(loaded("R-ketamine").states[0].mol)
     assert mirrored[0].form == ensemble[0].form
