@@ -8,8 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmdasim.errors import NmdasimError
-from nmdasim.ligand import library, load_ligand, state_of, write_ligand
-from nmdasim.parameters import cache_folder, load_parameters, ships
+from nmdasim.ligand import (
+    LibraryEntry,
+    library,
+    library_protomers,
+    load_ligand,
+    state_of,
+    write_ligand,
+)
+from nmdasim.parameters import cache_folder, read_parameters
 from nmdasim.pose import place_ligand
 from nmdasim.receptor import load_receptor, receptor_file, receptor_names
 from nmdasim.rundir import EQUILIBRATION, read_json, read_segments, software_versions
@@ -21,6 +28,7 @@ from nmdasim.simulation import (
     simulate,
 )
 from nmdasim.simulation.platforms import ORDER
+from nmdasim.structures import structures_folder
 from nmdasim.system import VESTIBULE, Protocol, Stage, System, build_system
 
 MAIN_JOB_NS = 0.05
@@ -186,22 +194,22 @@ def _structures() -> dict[str, str]:
             "checks not passed (nmdasim receptors shows them)"
         )
     for entry in library():
-        found[f"ligand {entry.name}"] = _ligand(entry.name)
+        found[f"ligand {entry.name}"] = _ligand(entry)
     n_kept = len(list(cache_folder().glob("*.json")))
     found["parameters kept"] = f"of {n_kept} other charge states, in {cache_folder()}"
     return found
 
 
-def _ligand(name: str) -> str:
+def _ligand(entry: LibraryEntry) -> str:
+    """Read the parameters of every charge state; structures in space would take a while."""
+    folder = structures_folder() / "ligands" / entry.name
+    charges = [f"{protomer.charge:+d}" for protomer in library_protomers(entry)]
     try:
-        states = load_ligand(name).states
-        if not all(map(ships, states)):
-            return "loads, but its parameters do not ship: they are made when first needed"
-        methods = {str(load_parameters(state).record["method_version"]) for state in states}
+        records = [read_parameters(folder / f"{entry.name}{c}.json").record for c in charges]
     except NmdasimError as error:
         return f"not usable: {error}"
-    charges = " and ".join(f"{state.charge:+d}" for state in states)
-    return f"loads, charge {charges}, parameters {'; '.join(sorted(methods))}"
+    methods = sorted({str(record["method_version"]) for record in records})
+    return f"loads, charge {' and '.join(charges)}, parameters {'; '.join(methods)}"
 
 
 def _self_test() -> _Measured:
