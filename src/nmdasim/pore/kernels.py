@@ -51,6 +51,7 @@ _TRUST_NM = 0.05
 _LEAST_TRUST_NM = 0.005
 _TOLERANCE_NM = 1e-5
 _MAX_STEPS = 200
+_MAX_NEWTON = 5
 # A neighbour's top this near leads to the same top.
 _APART_NM = 0.025
 _MAX_PIVOTS = 30
@@ -390,14 +391,64 @@ def _climb_levels(walls, levels, reach, mine, path, near, planes, centre, radius
                     apart2 = (x - centre[level, 0]) ** 2 + (y - centre[level, 1]) ** 2
                     if apart2 < _APART_NM**2:
                         continue
-                x, y, clear = _climb(
-                    walls, x, y, levels[level], reach, near, state, planes, support
-                )
+                clear = -np.inf
+                if first and level and mine[level - 1]:
+                    u, v = centre[level - 1, 0], centre[level - 1, 1]
+                    # The top below is a better start than a point of the grid near it, and
+                    # where the search saw no wall the path only tells the lumen.
+                    near_enough = _GRID_NM + max(radius[level - 1] - _SEEN_NM, 0.0)
+                    if (u - x) ** 2 + (v - y) ** 2 < near_enough**2:
+                        x, y, clear = _carry(u, v, levels[level], reach, near, state, support)
+                if clear == -np.inf:
+                    x, y, clear = _climb(
+                        walls, x, y, levels[level], reach, near, state, planes, support
+                    )
                 if first or clear > radius[level] + 10 * _TOLERANCE_NM:
                     centre[level, 0], centre[level, 1], radius[level] = x, y, clear
                     fresh[level] = True
                     n_fresh += 1
         first = False
+
+
+@kernel
+def _carry(x, y, z, reach, near, state, support):
+    """Find the top at this level that rests on the same three atoms as the one below.
+
+    Newton's iteration for the point at which the three are equally near. Returns it and its
+    clearance; the start and -inf where it is no top or the list cannot vouch for it.
+    """
+    if min(support[0], support[1], support[2]) < 0:
+        return x, y, -np.inf
+    from_x, from_y, top = x, y, -np.inf
+    for _ in range(_MAX_NEWTON):
+        room_a, ax, ay = _tangent(near, support[0], x, y, z)
+        room_b, bx, by = _tangent(near, support[1], x, y, z)
+        top, cx, cy = _tangent(near, support[2], x, y, z)
+        ax, ay, bx, by = ax - cx, ay - cy, bx - cx, by - cy
+        over = 1.0 / (ax * by - ay * bx)
+        share_a, share_b = (bx * cy - by * cx) * over, (ay * cx - ax * cy) * over
+        inside = min(share_a, share_b, 1.0 - share_a - share_b) > 0.0
+        dx = (by * (top - room_a) - ay * (top - room_b)) * over
+        dy = (ax * (top - room_b) - bx * (top - room_a)) * over
+        if not (inside and dx * dx + dy * dy < _TRUST_NM**2):
+            return from_x, from_y, -np.inf
+        x, y = x + dx, y + dy
+        if dx * dx + dy * dy < _TOLERANCE_NM**2:
+            break
+    gone = math.sqrt((x - state[0]) ** 2 + (y - state[1]) ** 2 + (z - state[2]) ** 2)
+    clear = _clearance(near, int(state[4]), x, y, z)
+    good = x * x + y * y <= reach * reach and clear < MAX_RADIUS_NM
+    if not good or clear < top - _TOLERANCE_NM or gone + clear > state[3]:
+        return from_x, from_y, -np.inf
+    return x, y, clear
+
+
+@kernel
+def _tangent(near, k, x, y, z):
+    """Room that a near atom leaves at a point, and its slopes."""
+    dx, dy, dz = x - near[0, k], y - near[1, k], z - near[2, k]
+    distance = math.sqrt(dx * dx + dy * dy + dz * dz)
+    return distance - near[3, k], dx / distance, dy / distance
 
 
 @kernel
