@@ -1,17 +1,19 @@
 """Speed of the pore's radius profile, side by side with HOLE on the same frames.
 
-    python benchmarks/pore_profile.py [--frames N] [--hole PATH] [--hole-frames N]
+    python benchmarks/pore_profile.py [--frames N] [--hole PATH] [--hole-frames N] [--threads N]
 
 Frames are the shipped 7EU8 membrane domain with Gaussian noise of 0.01 nm on every atom, heavy
 atoms only, levels every 0.025 nm. HOLE is optional: a binary `hole` on the PATH, the one inside
 the package PoreAnalyser (`pip install poreanalyser`), or the one given. Without it only nmdasim
 is timed, and the output says so. HOLE's time is that of its process, reading its PDB file
 included (nmdasim's frames are in memory). Wall-clock times mean little on a busy machine: look
-at the processor time. Run with OMP_NUM_THREADS=1 for one core.
+at the processor time. What is measured beside it (past a ligand, cross-section, volume) takes a
+ball of 16 carbons for the ligand. The last lines time the profile on several threads.
 """
 
 import argparse
 import importlib.util
+import os
 import resource
 import shutil
 import subprocess
@@ -23,7 +25,16 @@ from pathlib import Path
 import gemmi
 import numpy as np
 
-from nmdasim.pore import DEFAULT_LEVELS_NM, RADII_NM, REACH_NM, radii_of, radius_profile
+from nmdasim.pore import (
+    DEFAULT_LEVELS_NM,
+    RADII_NM,
+    REACH_NM,
+    cross_section,
+    lumen_volume,
+    radii_of,
+    radius_profile,
+    radius_profile_past,
+)
 from nmdasim.structures import structures_folder
 
 RECEPTOR = structures_folder() / "receptors" / "7eu8" / "receptor.cif"
@@ -43,8 +54,8 @@ class Timing:
     def line(self, name):
         """Give one line of the printed table."""
         return (
-            f"{name:8s} {self.n_frames:5d} frames  {1e3 * self.wall_s / self.n_frames:8.2f} ms wall"
-            f"  {1e3 * self.cpu_s / self.n_frames:8.2f} ms CPU a frame"
+            f"{name:14s} {self.n_frames:5d} frames {1e3 * self.wall_s / self.n_frames:8.2f} ms wall"
+            f"{1e3 * self.cpu_s / self.n_frames:8.2f} ms CPU a frame"
             f"  {self.n_frames / self.cpu_s:8.1f} frames/s of CPU"
         )
 
@@ -57,15 +68,49 @@ def read_heavy(path):
     return places, [atom.element.name for atom in heavy]
 
 
-def time_ours(frames, radii):
-    """Profile all frames; the time and the profile."""
-    radius_profile(frames[:1], radii=radii)
+def timed(measure, n_frames):
+    """Measure once to compile, then again; the time and the result."""
+    measure()
     wall, cpu = time.perf_counter(), time.process_time()
-    profile = radius_profile(frames, radii=radii)
+    result = measure()
     timing = Timing(
-        wall_s=time.perf_counter() - wall, cpu_s=time.process_time() - cpu, n_frames=len(frames)
+        wall_s=time.perf_counter() - wall, cpu_s=time.process_time() - cpu, n_frames=n_frames
     )
+    return timing, result
+
+
+def time_ours(frames, radii):
+    """Profile all frames and measure what goes with it; the profile and its time."""
+    started = time.process_time()
+    radius_profile(frames[:1], radii=radii)
+    print(f"first call: {time.process_time() - started:.1f} s CPU (compiles where nothing is kept)")
+    timing, profile = timed(lambda: radius_profile(frames, radii=radii), len(frames))
+    print(timing.line("nmdasim"))
+    ball = np.random.default_rng(SEED).normal(scale=0.12, size=(len(frames), 16, 3))
+    ball[..., 2] += 0.9
+    level = np.abs(profile.levels - 0.9).argmin()
+    past = {"radii": radii, "blocker": ball, "blocker_radii": np.full(16, RADII_NM["C"])}
+    at = {"level": profile.levels[level], "centre": profile.centre[:, level]}
+    for name, measure in (
+        ("past a ligand", lambda: radius_profile_past(profile, frames, **past)),
+        ("cross-section", lambda: cross_section(frames, **past, **at)),
+        ("volume", lambda: lumen_volume(profile, frames, **past, low=0.0, high=1.5)),
+    ):
+        print(timed(measure, len(frames))[0].line(name))
     return timing, profile
+
+
+def time_threads(frames, radii, n_threads):
+    """Say what threads gain in wall-clock time, and that they change nothing."""
+    one, alone = timed(lambda: radius_profile(frames, radii=radii), len(frames))
+    many, shared = timed(
+        lambda: radius_profile(frames, radii=radii, n_threads=n_threads), len(frames)
+    )
+    same = np.array_equal(alone.radius, shared.radius, equal_nan=True)
+    print(
+        f"{n_threads} threads: {one.wall_s / many.wall_s:.2f} times as fast as one on the clock, "
+        f"radii {'equal to the last bit' if same else 'DIFFERENT'}"
+    )
 
 
 def find_hole(given):
@@ -113,7 +158,9 @@ def write_pdb(path, places, elements):
     lines = [
         f"ATOM  {i % 99999 + 1:5d}  {element:<3s} ALA A{i % 9999 + 1:4d}    "
         f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00"
-        for i, (element, (x, y, z)) in enumerate(zip(elements, 10 * places, strict=True))
+        for i, (element, (x, y, z)) in enumerate(
+            zip(elements, 10 * places.astype(float), strict=True)
+        )
     ]
     path.write_text("\n".join([*lines, "END", ""]))
 
@@ -146,13 +193,14 @@ def main():
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--hole")
     parser.add_argument("--hole-frames", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     places, elements = read_heavy(RECEPTOR)
     noise = np.random.default_rng(SEED).normal(scale=NOISE_NM, size=(options.frames, *places.shape))
-    frames = (places + noise).round(4)
+    frames = (places + noise).round(4).astype(np.float32)
     print(f"{len(places)} heavy atoms, {len(DEFAULT_LEVELS_NM)} levels")
     ours, profile = time_ours(frames, radii_of(elements))
-    print(ours.line("nmdasim"))
+    time_threads(frames, radii_of(elements), options.threads)
     hole = find_hole(options.hole)
     if hole is None:
         print("HOLE     not here: no rival was timed (pip install poreanalyser, or --hole PATH)")
