@@ -29,6 +29,7 @@ from nmdasim.channel_block import (
 from nmdasim.errors import SelectionError, TrajectoryError
 from nmdasim.pore import clearance, radii_of
 from nmdasim.structures import structures_folder
+from nmdasim.subunits import RING_NAMES
 from nmdasim.trajectory import open_run, pore_atoms, read_frames
 
 RECEPTOR = structures_folder() / "receptors" / "7eu8" / "receptor.cif"
@@ -97,7 +98,8 @@ def test_tumbling_does_not_count(run, trajectory, ligand_atoms, measured):
     got = blockade(tumbled, ligand=run.ligand, ligand_atoms=ligand_atoms, levels=LEVELS)
     for name, column in got.to_columns().items():
         tolerance = {
-            "ligand_tilt_deg": 0.1, "ammonium_angle_deg": 0.2, "filled_share": 0.03
+            "ligand_tilt_deg": 0.1, "ammonium_angle_deg": 0.2, "filled_share": 0.03,
+            "vestibule_volume_nm3": 0.06, "vestibule_filled_share": 0.02, "lumen_area_nm2": 0.02,
         }.get(name, 1e-3)  # fmt: skip
         np.testing.assert_allclose(
             column, measured.to_columns()[name], atol=tolerance, err_msg=name
@@ -291,6 +293,23 @@ def test_gate_is_as_wide_as_in_the_deposited_7eu8(measured):
     assert 0.1 < measured.filter_radius[0] < 0.25
 
 
+def test_rings_and_vestibule_are_those_of_the_profile(gated, measured):
+    """The vestibule by its discs: the lumen is wider than its largest spheres."""
+    columns = gated.to_columns()
+    for column, ring in enumerate(RING_NAMES):
+        near = np.abs(gated.levels - gated.ring_heights[0, column]) <= 0.15
+        assert columns[f"radius_{ring}_nm"][0] == pytest.approx(gated.radius_open[0, near].min())
+    inside = (gated.levels > 0.0) & (gated.levels < 1.5)
+    discs = np.pi * (gated.radius_open[0, inside] ** 2).sum() * 0.05
+    assert discs < gated.vestibule_volume[0] < 2.5 * discs
+    # A gate that opens widens its upper end; far away the ligand fills nothing.
+    assert gated.vestibule_volume[0] < gated.vestibule_volume[1] < 2 * gated.vestibule_volume[0]
+    assert 0.1 < gated.vestibule_filled[0] < 0.6
+    assert gated.vestibule_filled[2] == 0.0
+    assert gated.lumen_area[0] > np.pi * gated.radius_at[0] ** 2
+    assert (measured.vestibule_volume[0] > 0.0) or np.isnan(measured.vestibule_volume[0])
+
+
 def test_nearest_heavy_atoms_are_nearest_of_all_pairs(trajectory, run, ligand_atoms, measured):
     sites = blockade_sites(trajectory.topology, ligand=run.ligand, ligand_atoms=ligand_atoms)
     pair = sites.gate["a652_glun2"]
@@ -375,9 +394,15 @@ def test_site_is_the_vestibule_with_a_margin(measured, where, expected):
     assert (states.to_columns()["state"][0] == "left") is not expected
 
 
+def test_conduction_is_that_of_the_narrowest_place(measured):
+    states = block_states(series(measured, 3, path_radius=[0.1, 0.2, 0.3]))
+    assert states.to_columns()["conduction"].tolist() == ["closed", "water", "ions"]
+
+
 def test_gate_without_walls_is_not_known(measured):
     states = block_states(series(measured, gate_radius=[np.nan], path_radius=[np.nan]))
     assert states.to_columns()["gate_state"].tolist() == [None]
+    assert states.to_columns()["conduction"].tolist() == [None]
     assert np.isnan(states.paths["hydrated_ion_path"][0])
 
 
@@ -419,7 +444,10 @@ def test_order_of_the_chains_does_not_matter(run, trajectory, ligand_atoms, meas
         shuffled, ligand=run.ligand, ligand_atoms=place[ligand_atoms], levels=LEVELS
     ).to_columns()
     for name, column in measured.to_columns().items():
-        tolerance = {"ligand_tilt_deg": 0.1, "ammonium_angle_deg": 0.1, "filled_share": 0.03}
+        tolerance = {
+            "ligand_tilt_deg": 0.1, "ammonium_angle_deg": 0.1, "filled_share": 0.03,
+            "vestibule_volume_nm3": 0.06, "vestibule_filled_share": 0.02, "lumen_area_nm2": 0.02,
+        }  # fmt: skip
         np.testing.assert_allclose(
             got[name], column[:2], atol=tolerance.get(name, 1e-3), err_msg=name
         )

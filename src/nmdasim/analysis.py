@@ -78,9 +78,17 @@ STAGE_LIMIT_K = 100.0
 VESTIBULE_LIMIT = 0.9
 
 # Endings of column names and the units they stand for.
-_UNITS = {"_nm": "nm", "_deg": "deg", "_kj_mol": "kJ/mol", "_k": "K", "": ""}
+_UNITS = {
+    "_nm": "nm",
+    "_nm2": "nm²",
+    "_nm3": "nm³",
+    "_deg": "deg",
+    "_kj_mol": "kJ/mol",
+    "_k": "K",
+    "": "",
+}
 # These number the frames or name a state; they are no observables.
-_INDEX = ("frame", "time_ps", "state", "gate_state")
+_INDEX = ("frame", "time_ps", "conduction", "state", "gate_state")
 # Recorded by the simulation beside the frames, where it was nmdasim that ran it.
 _RECORDED = ("potential_kj_mol", "temperature_k")
 

@@ -20,6 +20,8 @@ from nmdasim.pore import (
     DEFAULT_LEVELS_NM,
     PoreProfile,
     cross_section,
+    lumen_volume,
+    radius_at_rings,
     radius_profile,
     radius_profile_past,
 )
@@ -33,6 +35,10 @@ GATE_RINGS = ("threonine", "a652", "vivi")
 GATE_PAIRS = tuple(f"{ring}_{subunit}" for ring in GATE_RINGS for subunit in ("glun1", "glun2"))
 #: The filter's radius is the least one this near to the CA of the asparagine ring.
 FILTER_NM = 0.4
+
+#: Grid on which the vestibule's volume is counted. In the vestibule of 7EU8 it gives 9 % less than
+#: a grid of 0.02 nm, as against 7 % less with 0.05 nm, in half the time of the latter.
+VOLUME_SPACING_NM = 0.08
 
 # An ammonium group, or the amine that becomes one; amides, anilines and sulfonamides do not.
 _BASIC = ("[NX4+;!$(N-*=O)]", "[NX3;!$(N-[C,S]=[O,S,N]);!$(N-a);!$(N=*);!$(N-[!#6;!#1])]")
@@ -116,6 +122,15 @@ class Blockade:
     ring_heights: NDArray[np.float64]
     """Height of the CA centroid of each ring of `RING_NAMES`, (n_frames, 6), nm; nan for a
     ring that is not complete."""
+    ring_radii: NDArray[np.float64]
+    """Least open radius within 0.15 nm of each ring of `RING_NAMES`, (n_frames, 6), nm."""
+    lumen_area: NDArray[np.float64]
+    """Area of the lumen's cross-section that `filled_share` is a share of, (n_frames,), nm^2."""
+    vestibule_volume: NDArray[np.float64]
+    """Volume of the lumen between the asparagine and the threonine ring, the ligand not
+    counted, (n_frames,), nm^3; nan where the levels do not reach the rings."""
+    vestibule_filled: NDArray[np.float64]
+    """Share of that volume within the ligand's van der Waals spheres, (n_frames,)."""
     filter_radius: NDArray[np.float64]
     """Least open radius within 0.4 nm of the asparagine ring, (n_frames,), nm."""
     gate_radius: NDArray[np.float64]
@@ -165,6 +180,13 @@ class Blockade:
             "radius_at_ligand_nm": self.radius_at,
             "radius_past_ligand_nm": self.radius_past,
             "filled_share": self.filled_share,
+            "lumen_area_nm2": self.lumen_area,
+            "vestibule_volume_nm3": self.vestibule_volume,
+            "vestibule_filled_share": self.vestibule_filled,
+            **{
+                f"radius_{ring}_nm": self.ring_radii[:, column]
+                for column, ring in enumerate(RING_NAMES)
+            },
             "filter_radius_nm": self.filter_radius,
             "gate_radius_nm": self.gate_radius,
             **dict(pairs),
@@ -385,6 +407,8 @@ def measure_blockade(
     )
     span = np.stack([guest[..., 2].min(axis=1), guest[..., 2].max(axis=1)], axis=1)
     heights = _ring_heights(frames, sites)
+    area, share = _cross_section(pore, frames, radii, guest, sites)
+    volume, taken = _vestibule(pore, frames, radii, guest, sites, heights)
     paths = find_water_paths(
         np.empty((len(frames), 0, 3)) if water is None else water, lumen=pore, guest=span
     )
@@ -398,7 +422,10 @@ def measure_blockade(
         rmsd=np.sqrt(((guest - np.asarray(reference, float)) ** 2).sum(-1).mean(-1)),
         radius_at=_radius_at(pore, centroid[:, 2]),
         radius_past=_least_radius(past, span[:, 0], span[:, 1]),
-        filled_share=_filled_share(pore, frames, radii, guest, sites),
+        filled_share=share,
+        lumen_area=area,
+        vestibule_volume=volume,
+        vestibule_filled=taken,
         levels=pore.levels.copy(),
         radius_open=pore.radius.astype(np.float32),
         radius_ligand=past.radius.astype(np.float32),
@@ -539,6 +566,7 @@ def _measure_gate(
     top = np.where(np.isnan(at["vivi"]), at["a652"], at["vivi"])
     return {
         "ring_heights": heights,
+        "ring_radii": radius_at_rings(pore, heights=heights),
         "filter_radius": _least_radius(pore, filter_ - FILTER_NM, filter_ + FILTER_NM),
         "gate_radius": _least_radius(pore, at["threonine"], top),
         "gate_ca": apart[0].copy(),
@@ -568,17 +596,18 @@ def _least_radius(
     return np.where(np.isfinite(radius), radius, np.nan)
 
 
-def _filled_share(
+def _cross_section(
     pore: PoreProfile,
     frames: NDArray[np.floating],
     radii: NDArray[np.float64],
     guest: NDArray[np.float64],
     sites: BlockadeSites,
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Area of the lumen at the ligand's level, and the share that the ligand fills."""
     depth = guest[..., 2].mean(axis=1)
     nearest = np.abs(pore.levels - depth[:, None]).argmin(axis=1)
     inside = (depth >= pore.levels[0]) & (depth <= pore.levels[-1])
-    _, share = cross_section(
+    return cross_section(
         frames,
         radii=radii,
         blocker=guest,
@@ -586,4 +615,31 @@ def _filled_share(
         level=np.where(inside, pore.levels[nearest], np.nan),
         centre=pore.centre[np.arange(len(frames)), nearest],
     )
-    return share
+
+
+def _vestibule(
+    pore: PoreProfile,
+    frames: NDArray[np.floating],
+    radii: NDArray[np.float64],
+    guest: NDArray[np.float64],
+    sites: BlockadeSites,
+    heights: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Volume of the lumen between the rings, and the share that the ligand fills."""
+    low, high = (heights[:, RING_NAMES.index(ring)] for ring in ("asparagine", "threonine"))
+    reached = (low >= pore.levels[0]) & (low < high) & (high <= pore.levels[-1])
+    volume, share = np.full((2, len(frames)), np.nan)
+    if reached.any():
+        volume[reached], share[reached] = lumen_volume(
+            PoreProfile(
+                levels=pore.levels, radius=pore.radius[reached], centre=pore.centre[reached]
+            ),
+            frames[reached],
+            radii=radii,
+            low=low[reached],
+            high=high[reached],
+            blocker=guest[reached],
+            blocker_radii=sites.ligand_radii,
+            spacing=VOLUME_SPACING_NM,
+        )
+    return volume.copy(), share.copy()

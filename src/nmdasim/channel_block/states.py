@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nmdasim.channel_block.measure import Blockade
 from nmdasim.errors import TrajectoryError
-from nmdasim.pore import PROBE_NM
+from nmdasim.pore import CONDUCTION, PROBE_NM, conduction
 from nmdasim.statistics import Estimate, estimate_occupancy, poisson_interval
 from nmdasim.statistics import statistical_inefficiency as inefficiency_of
 from nmdasim.subunits import RING_NAMES
@@ -67,13 +67,16 @@ class BlockStates:
     """Index into `GATE_STATES`, -1 where the gate has no walls, (n_frames,)."""
     in_site: NDArray[np.bool_]
     """Whether the ligand is in the vestibule, (n_frames,)."""
+    conduction: NDArray[np.int8]
+    """What the narrowest place of the whole pore lets pass, ligand counted: index into
+    `nmdasim.pore.CONDUCTION`, -1 where it has no walls, (n_frames,)."""
     paths: Mapping[str, NDArray[np.float64]]
     """By the names of `PATH_NAMES`: 1, 0, or nan where not defined, (n_frames,)."""
     thresholds: BlockThresholds
     """What the states were told by."""
 
     def __post_init__(self) -> None:
-        for array in (self.block, self.gate, self.in_site, *self.paths.values()):
+        for array in (self.block, self.gate, self.in_site, self.conduction, *self.paths.values()):
             array.flags.writeable = False
 
     def to_columns(self) -> dict[str, NDArray[Any]]:
@@ -82,10 +85,11 @@ class BlockStates:
         Returns
         -------
         columns : dict of str to ndarray, shape (n_frames,)
-            Paths as 0, 1 or nan; `state` and `gate_state` as words or None.
+            Paths as 0, 1 or nan; `conduction`, `state` and `gate_state` as words or None.
         """
         return {
             **self.paths,
+            "conduction": _words(self.conduction, CONDUCTION),
             "state": _words(self.block, BLOCK_STATES),
             "gate_state": _words(self.gate, GATE_STATES),
         }
@@ -173,6 +177,7 @@ def block_states(measured: Blockade, *, thresholds: BlockThresholds | None = Non
         block=block.astype(np.int8),
         gate=gate.astype(np.int8),
         in_site=in_site,
+        conduction=conduction(measured.path_radius).astype(np.int8),
         paths={
             "water_path": measured.water_path.copy(),
             "water_path_past_ligand": measured.water_path_past.copy(),
