@@ -18,6 +18,7 @@ from PIL import Image
 from rdkit import Chem
 
 from nmdasim.analysis import analyse_run
+from nmdasim.contacts import INTERACTION_TYPES
 from nmdasim.errors import NmdasimError, ReportError
 from nmdasim.report import write_figures, write_report
 from nmdasim.report.bins import (
@@ -150,7 +151,7 @@ def test_the_browser_is_told_to_refuse_every_connection(page):
         "5 of 8 means have no error bar",
         "failed, see the table of checks: closest <heavy> atoms",
         "nmdasim run S-ketamine --receptor 7eu8 --protocol vestibule --production-ns 0.05",
-        "convention of the program HOLE",
+        "no water, water only, ions too, between polar walls",
         "C[NH2+][C@]1(c2ccccc2Cl)CCCCC1=O",
         "S (C, atom 4)",
         "openmm",
@@ -562,6 +563,11 @@ def test_lifetimes_are_folded_and_say_when_no_break_was_seen(page):
     assert rows["GluN2B L643"][6] == "15 ps (5.1 ps to 73 ps)"
     assert rows["GluN2B N615"][6] == "no end seen; longer than 7.5 ps"
     assert "LEU" not in rows
+
+
+def test_every_type_of_contact_has_its_own_colour():
+    assert set(TYPE_COLOURS) == set(INTERACTION_TYPES)
+    assert len(set(TYPE_COLOURS.values())) == len(TYPE_COLOURS)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from nmdasim.report.figures import (
 )
 from nmdasim.report.palette import END_CARBON, PORE_COLOURS, SUBUNIT_COLOURS
 from nmdasim.report.record import RunRecord, is_simulated, read_record, rings_of
-from nmdasim.report.scene import HOLE_THRESHOLDS, build_scene, height_text, ring_title
+from nmdasim.report.scene import PASSING_RADII, build_scene, height_text, ring_title
 from nmdasim.rundir import write_atomic
 
 __all__ = ["write_figures", "write_report"]
@@ -154,7 +154,7 @@ def render_report(records: Sequence[RunRecord]) -> str:
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
         plotly=Markup(get_plotlyjs()),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        thresholds=HOLE_THRESHOLDS,
+        thresholds=PASSING_RADII,
         pore_colours=PORE_COLOURS,
         subunit_colours=SUBUNIT_COLOURS,
         end_colour=END_CARBON,

@@ -22,7 +22,7 @@ from nmdasim.report.bins import (
 from nmdasim.report.palette import NOTHING, OKABE_ITO, STATE_COLOURS, TEMPLATE
 from nmdasim.report.record import RunRecord, rings_of, simulated_span
 from nmdasim.report.results import place_text
-from nmdasim.report.scene import HOLE_THRESHOLDS, ring_title
+from nmdasim.report.scene import PASSING_RADII, ring_title
 
 _ANGSTROM = 10.0
 #: Columns of frames.parquet that hold yes or no, with their words.
@@ -83,14 +83,15 @@ def plot_block(record: RunRecord) -> go.Figure:
         _draw_states(figure, record, strips, time, panels)
     if radii:
         _draw_lines(figure, record, radii, time, unit, panels, "radii", "radius (Å)")
-        for threshold in HOLE_THRESHOLDS:
+        for threshold, what in zip(PASSING_RADII, ("water", "ions"), strict=True):
             figure.add_hline(
                 y=threshold, row=panels.row["radii"], col=1,
                 line={"width": 0.8, "dash": "dash", "color": "#888"},
             )  # fmt: skip
             figure.add_annotation(
                 x=1.01, xref="paper", y=threshold, yref=f"y{panels.row['radii']}",
-                text=f"{threshold:.2f} Å", showarrow=False, xanchor="left", font={"size": 11},
+                text=f"{what}, {threshold:.2f} Å", showarrow=False, xanchor="left",
+                font={"size": 11},
             )  # fmt: skip
         figure.update_yaxes(rangemode="tozero", row=panels.row["radii"])
     if paths:

@@ -13,7 +13,7 @@ from nmdasim.report.bins import MAX_COLUMNS, bin_starts, bin_times, time_axis
 from nmdasim.report.channel import draw_over_time, first_equilibrated, upright_band
 from nmdasim.report.palette import NOTHING, OKABE_ITO, TEMPLATE, TYPE_COLOURS
 from nmdasim.report.record import RunRecord, residue_label, rings_of, simulated_span
-from nmdasim.report.scene import HOLE_THRESHOLDS, height_text, ring_title
+from nmdasim.report.scene import PASSING_RADII, height_text, ring_title
 from nmdasim.report.words import status_mark, without_unit
 
 #: Column of frames.parquet, title of the panel, factor to the unit of the title.
@@ -288,8 +288,12 @@ def _mark_profile(figure: go.Figure, record: RunRecord) -> None:
             text=f"{ring_title(ring.name)} {height_text(ring.height)} Å", font={"size": 11},
             hovertext=html.escape(ring.residues),
         )  # fmt: skip
-    for threshold in HOLE_THRESHOLDS:
+    for threshold, what in zip(PASSING_RADII, ("water", "ions"), strict=True):
         figure.add_vline(x=threshold, line_width=0.8, line_dash="dash", line_color="#999")
+        figure.add_annotation(
+            x=threshold, y=1, yref="paper", text=what, showarrow=False, yanchor="bottom",
+            font={"size": 11, "color": "#444"},
+        )  # fmt: skip
 
 
 def _occupancy_map(

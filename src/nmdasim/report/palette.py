@@ -19,7 +19,7 @@ OKABE_ITO = {
 """Colours by name."""
 
 PORE_COLOURS = (OKABE_ITO["vermilion"], OKABE_ITO["green"], OKABE_ITO["blue"])
-"""Too tight for water, one water, wider: HOLE's red, green and blue."""
+"""Too tight for water, water only, ions too: the order of HOLE's red, green and blue."""
 
 SUBUNIT_COLOURS = {
     "GluN1": ("#8FB6D3", "#B9D3E6"),

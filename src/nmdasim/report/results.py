@@ -105,13 +105,13 @@ def lifetime_text(mean_ps: float | None, low_ps: float | None, high_ps: float | 
     if low_ps is None or math.isnan(low_ps):
         return "not enough data"
     if mean_ps is None or not math.isfinite(mean_ps):
-        return f"no end seen; longer than {length_text(low_ps)}"
-    high = length_text(high_ps) if high_ps is not None and math.isfinite(high_ps) else "no bound"
-    return f"{length_text(mean_ps)} ({length_text(low_ps)} to {high})"
+        return f"no end seen; longer than {_length(low_ps)}"
+    high = _length(high_ps) if high_ps is not None and math.isfinite(high_ps) else "no bound"
+    return f"{_length(mean_ps)} ({_length(low_ps)} to {high})"
 
 
 def lifetimes_table(record: RunRecord) -> Table | None:
-    """Write how long contacts last, folded over equivalent residues, the most frequent first.
+    """Write how long contacts last, folded over equivalent residues.
 
     Parameters
     ----------
@@ -120,10 +120,12 @@ def lifetimes_table(record: RunRecord) -> Table | None:
     Returns
     -------
     table : Table or None
-        None when the analysis has no table of lifetimes or saw no contact.
+        Specific contacts before mere closeness, the most frequent first; None when the analysis
+        has no table of lifetimes or saw no contact.
     """
     rows = [row for row in record.rows("contact_lifetimes") if row["level"] == "folded"]
-    rows = sorted(rows, key=lambda row: -row["occupancy"])[:_MAX_LIFETIMES]
+    rows.sort(key=lambda row: (row["type"] == "close contact", -row["occupancy"]))
+    rows = rows[:_MAX_LIFETIMES]
     if not rows:
         return None
     return Table(
@@ -255,6 +257,11 @@ def regions_table(record: RunRecord) -> Table | None:
             for row in rows
         ),
     )
+
+
+def _length(ps: float) -> str:
+    """Write a time with three digits: an interval of counts does not carry more."""
+    return length_text(float(f"{ps:.3g}"))
 
 
 def _rate_text(row: Mapping) -> str:

@@ -11,7 +11,7 @@ from rdkit import Chem
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 
-from nmdasim.pore import radii_of, radius_profile
+from nmdasim.pore import POLAR, radii_of, radius_profile
 from nmdasim.report.palette import (
     END_CARBON,
     LIGAND_CARBON,
@@ -30,9 +30,8 @@ from nmdasim.report.record import (
     simulated_span,
 )
 
-#: Radii at which HOLE changes colour by convention, Angstrom: below the first no water
-#: molecule passes, below the second a single one.
-HOLE_THRESHOLDS = (1.15, 2.30)
+#: Radii from which water, and from which ions pass between polar walls, Angstrom.
+PASSING_RADII = (POLAR.water * 10.0, POLAR.ions * 10.0)
 
 _ANGSTROM = 10.0
 _PER_RESIDUE = 5
@@ -536,7 +535,7 @@ def _pore_traces(record: RunRecord, azimuth: float) -> list[go.Mesh3d]:
     path, radius = _lumen(record)
     if len(radius) < 2:
         return []
-    low, high = HOLE_THRESHOLDS
+    low, high = PASSING_RADII
     top = max(2 * high, float(radius.max()))
     steps = ((0, low), (low, high), (high, top))
     scale = [
