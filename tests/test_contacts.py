@@ -926,6 +926,32 @@ def thrown():
     return ours, theirs
 
 
+@BOTH
+@pytest.mark.parametrize("seed", [1, 2])
+def test_turning_the_frames_changes_no_water_bridge(thresholds, seed):
+    frame, mol, ligand = read_residues()
+    frames = make_frames(frame, ligand, n_frames=30)
+    turn = Rotation.random(rng=np.random.default_rng(seed)).as_matrix()
+    moved = md.Trajectory((frames.xyz @ turn.T + seed).astype(np.float32), frames.topology)
+    here, there = (
+        interactions(each, ligand=mol, ligand_atoms=ligand, thresholds=thresholds)
+        for each in (frames, moved)
+    )
+    kind = here.types.index("water bridge")
+    assert (here.type == kind).sum() > 5
+    same(here, there, atol=1e-5)
+
+
+def test_more_contacts_than_expected_are_all_kept(noisy):
+    frames, mol, ligand = noisy
+    wide = dataclasses.replace(PLIP, close_contact_nm=2.0, nearest_nm=2.0, hydrophobic_nm=2.0)
+    found = interactions(frames[:3], ligand=mol, ligand_atoms=ligand, thresholds=wide)
+    assert len(found.residues) == 60
+    assert not np.isnan(found.nearest).any()
+    close = found.distances[..., found.types.index("close contact")]
+    np.testing.assert_array_equal(close, found.nearest)
+
+
 PROLIF_KINDS = [
     kind for kind in INTERACTION_TYPES if kind not in ("metal coordination", "close contact")
 ]

@@ -31,11 +31,19 @@ COLUMNS = {
         "filled_share", "potential_kj_mol", "temperature_k",
     },
     "contacts": {
-        "chain", "subunit", "number", "residue", "ring", "status", "type", "occupancy",
+        "chain", "subunit", "number", "residue", "ring", "region", "status", "type", "occupancy",
         "occupancy_error", "mean_distance_nm", "min_distance_nm",
     },
     "ring_contacts": {"ring", "residue", "type", "occupancy", "occupancy_error"},
     "contacts_by_frame": {"frame", "chain", "number", "type", "distance_nm"},
+    "contact_lifetimes": {
+        "level", "chain", "number", "subunit", "residue", "ring", "type", "occupancy",
+        "n_episodes", "n_breaks", "lifetime_ps", "lifetime_low_ps", "lifetime_high_ps",
+        "longest_ps", "note",
+    },
+    "regions": {
+        "region", "n_residues", "n_touched", "occupancy", "occupancy_error", "residues", "note",
+    },
     "profile": {
         "z_nm", "radius_open_nm", "radius_open_error_nm", "radius_ligand_nm",
         "radius_ligand_error_nm", "radius_start_open_nm", "radius_start_ligand_nm",
