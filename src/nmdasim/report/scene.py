@@ -57,8 +57,7 @@ _CONTEXT_OPACITY = 0.3
 _PORE_MARGIN = 0.6
 _MAX_PORE_RADIUS = 7.0
 _SIDE_ZOOM, _SITE_ZOOM = 1.9, 4.0
-# The pore widens downwards, so the labels of its rings may stand inside the widest part.
-_LABEL_INSET = 8.0
+_LABEL_GAP = -1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -671,7 +670,10 @@ def _view(
 
 def _ring_labels(rings: Sequence[Ring], atoms: Atoms, view: NDArray) -> list[dict]:
     right = np.array([-view[1], view[0], 0.0])
-    edge = float((atoms.positions @ right).max()) * _ANGSTROM - _LABEL_INSET
+    # The pore widens downwards: what stands below the rings may reach under their labels.
+    beside = atoms.positions[:, 2] > min((ring.height for ring in rings), default=0.0)
+    across = (atoms.positions @ right)[beside]
+    edge = float(across.max(initial=0.0)) * _ANGSTROM + _LABEL_GAP
     x, y, _ = (right * edge).tolist()
     return [
         {
