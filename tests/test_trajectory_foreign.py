@@ -10,12 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from channel_run import BOX, INTERVAL_PS, write_run
 from foreign_files import WRITERS, as_mdtraj, torn_frames, trajectory_of, write_gromacs
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nmdasim import cli
 from nmdasim.analysis import analyse_run
 from nmdasim.errors import SelectionError, TrajectoryDamageError, TrajectoryError
 from nmdasim.structures import structures_folder
+from nmdasim.subunits import ONE_LETTER, subunits
 from nmdasim.trajectory import in_pore_frame, open_run, open_trajectory, read_frames
+from nmdasim.trajectory.chains import find_chains
 
 RECEPTOR = structures_folder() / "receptors" / "7eu8" / "receptor.cif"
 N_FRAMES = 6
@@ -294,6 +298,47 @@ def test_wrong_use_is_one_sentence(gromacs, change, message):
     asked = {"trajectory": gromacs[0], "topology": gromacs[1], "ligand": "S-ketamine", **change}
     with pytest.raises(TrajectoryError, match=message):
         open_trajectory(asked.pop("trajectory"), **asked)
+
+
+# ----------------------------------------------------------------------- chains by sequence
+
+NAMES = {letter: name for name, letter in ONE_LETTER.items() if len(name) == 3}
+
+
+def bare_chains(spans, *, letters, numbering):
+    """A topology of CA atoms: spans of subunits, lettered and numbered as asked."""
+    topology, count = md.Topology(), 0
+    for place, (subunit, first, last) in enumerate(spans):
+        chain = topology.add_chain(chain_id=letters[place])
+        for number in range(first, last + 1):
+            count += 1
+            shown = {"own": number - 18, "through": count, "anew": number - first + 1}[numbering]
+            letter = subunits()[subunit].sequence[number - 1]
+            residue = topology.add_residue(NAMES[letter], chain, resSeq=shown)
+            topology.add_atom("CA", md.element.carbon, residue)
+    return topology
+
+
+@given(
+    order=st.permutations(["GluN1", "GluN2B", "GluN1", "GluN2A"]),
+    letters=st.sampled_from(["ABCD", "AAAA", "ABAB", "    "]),
+    numbering=st.sampled_from(["own", "through", "anew"]),
+    cut=st.booleans(),
+)
+@settings(max_examples=6, deadline=None)
+def test_chains_are_told_by_sequence_however_named(order, letters, numbering, cut):
+    spans = [(subunit, 560, 660) for subunit in order]
+    shown = list(letters)
+    if cut:  # A segment of its own for the last helix of each chain.
+        spans = [span for name in order for span in ((name, 560, 660), (name, 800, 835))]
+        shown = [letter for letter in letters for _ in range(2)]
+    topology = bare_chains(spans, letters=shown, numbering=numbering)
+    chains = find_chains(topology)
+    assert [chain.subunit for chain in chains] == list(order)
+    assert len({chain.letter for chain in chains}) == 4
+    given_numbers = [n for _, first, last in spans for n in range(first, last + 1)]
+    found = {index: n for chain in chains for index, n in chain.numbers.items()}
+    assert [found[index] for index in range(topology.n_residues)] == given_numbers
 
 
 # ------------------------------------------------------------------ the analysis and its words
