@@ -11,7 +11,9 @@ import pytest
 from nmdasim import cli
 from nmdasim.receptor import receptor_file
 
-VERBS = ("run", "analyse", "report", "ligands", "ligand", "receptors", "receptor", "doctor")
+VERBS = (
+    "run", "analyse", "report", "ligands", "ligand", "poses", "receptors", "receptor", "doctor",
+)  # fmt: skip
 HEAVY = ("numpy", "scipy", "rdkit", "openmm", "mdtraj", "gemmi", "pyarrow", "plotly", "jinja2",
          "rich", "propka")  # fmt: skip
 

@@ -1,4 +1,6 @@
 import csv
+import itertools
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +13,27 @@ from scipy.spatial.distance import cdist
 
 from nmdasim.contacts import find_interactions, interaction_sites
 from nmdasim.errors import PoseError
-from nmdasim.ligand import load_ligand, state_of
-from nmdasim.pose import ligand_topology, place_ligand
+from nmdasim.ligand import library, load_ligand, state_of
+from nmdasim.pose import (
+    DEPOSITED,
+    DOCKED,
+    SCAFFOLD,
+    dock,
+    geometry_checks,
+    ligand_topology,
+    list_poses,
+    place_ligand,
+    read_poses,
+    symmetric_rmsd,
+    write_poses,
+)
+from nmdasim.pose.starts import start_poses
+from nmdasim.structures import structures_folder
 
 SITE = Path(__file__).parent / "data" / "site_7eu8.csv"
+POSES = structures_folder() / "poses" / "7eu8"
+# Eleven phenyl rings in a row: 5 nm long.
+TOO_BIG = "NCC" + "c1ccc(cc1)" * 11 + "C"
 BACKBONE = {"N", "CA", "C", "O"}
 
 
@@ -124,50 +143,43 @@ def test_elements_and_bonds_are_those_of_the_deposited_molecule(pose):
     assert ours == bonds
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
+def first_start(receptor, state):
+    return next(start_poses(receptor, state))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_order_and_name_of_the_deposited_atoms_do_not_matter(receptor, ketamine, pose, seed):
     given = ketamine.mol.GetConformer().GetPositions().copy()
-    other = place_ligand(shuffled(receptor, seed), ketamine)
+    other = first_start(shuffled(receptor, seed), ketamine)
     np.testing.assert_array_equal(ketamine.mol.GetConformer().GetPositions(), given)
     # The phenyl ring may be matched either way round; its ortho carbon carries the chlorine,
     # so the heavy atoms are unique.
     heavy = heavy_atoms(pose.ligand.mol)
-    np.testing.assert_allclose(other.unrelaxed[heavy], pose.unrelaxed[heavy], atol=1e-6)
-    assert other.shift_nm == pytest.approx(pose.shift_nm, abs=2e-3)
+    places = other.mol.GetConformer().GetPositions()[heavy] / 10
+    np.testing.assert_allclose(places, pose.unrelaxed[heavy], atol=1e-6)
 
 
 def test_both_charge_states_take_the_same_place(receptor, pose):
     neutral = state_of(load_ligand("S-ketamine"), 0)
-    other = place_ligand(receptor, neutral)
-    assert (pose.ligand.charge, other.ligand.charge) == (1, 0)
-    assert len(pose.positions) == len(other.positions) + 1
-    ours, theirs = (p.unrelaxed[heavy_atoms(p.ligand.mol)] for p in (pose, other))
+    other = first_start(receptor, neutral).mol
+    assert (pose.ligand.charge, Chem.GetFormalCharge(other)) == (1, 0)
+    assert len(pose.positions) == other.GetNumAtoms() + 1
+    ours = pose.unrelaxed[heavy_atoms(pose.ligand.mol)]
+    theirs = other.GetConformer().GetPositions()[heavy_atoms(other)] / 10
     assert cdist(ours, theirs).min(axis=1).max() < 1e-6
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("number", "words"),
     [
-        ("R-ketamine", "the other stereoisomer"),
-        ("S-norketamine", "another molecule"),
-        ("c1ccccc1", "another molecule"),
-        # Same heavy atoms and rings, chlorine in para.
-        ("CN[C@@]1(CCCCC1=O)c1ccc(Cl)cc1", "another molecule"),
+        (0, "there is no start pose 0: they are numbered from 1"),
+        (-1, "numbered from 1"),
+        (9, "memantine.1 has no start pose 9 in 7eu8: choose one from 1 to 3"),
     ],
 )
-def test_another_molecule_is_refused(receptor, given, words):
-    state = state_of(load_ligand(given))
-    with pytest.raises(PoseError, match=words) as caught:
-        place_ligand(receptor, state)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert receptor.name in message
-    assert state.name in message
-
-
-def test_a_receptor_without_a_blocker_is_refused(receptor, ketamine):
-    with pytest.raises(PoseError, match="no deposited blocker"):
-        place_ligand(replace(receptor, reference_ligand=None), ketamine)
+def test_a_pose_number_that_is_not_there_is_refused(receptor, number, words):
+    with pytest.raises(PoseError, match=words):
+        place_ligand(receptor, state_of(load_ligand("memantine")), pose=number)
 
 
 def test_a_blocker_without_bonds_is_refused(receptor, ketamine):
@@ -191,10 +203,11 @@ def test_the_clash_of_the_entry_is_relaxed_and_the_shift_reported(pose):
     moved = pose.positions[heavy] - pose.unrelaxed[heavy]
     assert pose.shift_nm == pytest.approx(np.sqrt((moved**2).sum(axis=1).mean()))
     assert 0 < pose.shift_nm < 0.05
-    closest, shift, stereo = pose.checks
+    closest, shift, stereo, *geometry = pose.checks
+    assert len(geometry) >= 4
     assert all(check.passed for check in pose.checks)
     assert closest.value == pytest.approx(after.min(), abs=1e-3)
-    assert f"{before.min():.3f} nm as deposited, GluN2B LEU B643 CD1" in closest.detail
+    assert f"{before.min():.3f} nm at the start, GluN2B LEU B643 CD1" in closest.detail
     assert shift.value == pytest.approx(pose.shift_nm, abs=1e-4)
     assert stereo.value == 0
 
@@ -272,3 +285,259 @@ def test_the_amide_under_the_ammonium_turns_its_oxygen_to_it(pose):
     for name, length in (("OD1", 0.123), ("ND2", 0.134)):
         bond = np.linalg.norm(relaxed[atoms[name]] - relaxed[atoms["CG"]])
         assert bond == pytest.approx(length, abs=0.006)
+
+
+# ---------------------------------------------------------------- relatives
+
+
+def positions_of(mol, pattern):
+    """Positions in Angstrom of the atoms that match a pattern, in its order."""
+    (match, *_) = mol.GetSubstructMatches(Chem.MolFromSmarts(pattern))
+    return mol.GetConformer().GetPositions()[list(match)]
+
+
+# Amine, its carbon, the aryl ring from there to its chlorine.
+HELD = "[#7][CX4]c1c(Cl)cccc1"
+
+
+@pytest.fixture(scope="module")
+def relatives(receptor):
+    """The first start pose of some relatives, by name."""
+    names = ("R-ketamine", "S-norketamine", "2R6R-hydroxynorketamine")
+    return {name: first_start(receptor, state_of(load_ligand(name))) for name in names}
+
+
+@pytest.mark.parametrize("name", ["R-ketamine", "S-norketamine", "2R6R-hydroxynorketamine"])
+def test_relatives_keep_the_places_of_amine_and_aryl_ring(relatives, receptor, name):
+    start = relatives[name]
+    assert start.method == SCAFFOLD
+    assert isomer(start.mol) == isomer(state_of(load_ligand(name)).mol)
+    off = positions_of(start.mol, HELD) - positions_of(receptor.reference_ligand, HELD)
+    assert np.linalg.norm(off, axis=1).max() < 0.15
+
+
+def test_the_same_hand_keeps_its_aliphatic_ring_and_the_mirror_image_exchanges_it(
+    relatives, receptor
+):
+    # Carbonyl carbon and its oxygen, seen from the carbon that carries amine and ring.
+    carbonyl = "[CX4](c)([#7])C(=O)"
+    deposited = positions_of(receptor.reference_ligand, carbonyl)
+    same = positions_of(relatives["S-norketamine"].mol, carbonyl)
+    mirrored = positions_of(relatives["R-ketamine"].mol, carbonyl)
+    assert np.linalg.norm(same - deposited, axis=1).max() < 0.3
+    assert np.linalg.norm(mirrored[3] - deposited[3]) > 2.0
+    # It stands where the CH2 of the deposited enantiomer does.
+    methylene = positions_of(receptor.reference_ligand, "[CX4;R](c)([#7])[CH2]")[3]
+    assert np.linalg.norm(mirrored[3] - methylene) < 0.6
+
+
+def test_the_mirror_image_keeps_the_direction_of_its_ammonium(relatives, pose):
+    ours = relatives["R-ketamine"].mol
+    for pattern in ("[#7;+][CX4;R]", "[#7;+][CH3]"):
+        here, there = (
+            np.diff(positions_of(m, pattern), axis=0)[0] for m in (ours, pose.ligand.mol)
+        )
+        cosine = here @ there / np.linalg.norm(here) / np.linalg.norm(there)
+        assert cosine > np.cos(np.radians(20)), pattern
+
+
+def test_s_ketamine_has_more_than_one_start(receptor, ketamine):
+    starts = start_poses(receptor, ketamine)
+    first, turned, lower = itertools.islice(starts, 3)
+    assert [start.number for start in (first, turned, lower)] == [1, 2, 3]
+    assert {start.method for start in (first, turned, lower)} == {DEPOSITED}
+    at = [start.mol.GetConformer().GetPositions() for start in (first, turned, lower)]
+    np.testing.assert_allclose(at[1], at[0] * [-1, -1, 1])
+    np.testing.assert_allclose(at[2], at[1] - [0, 0, 1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 3])
+def test_other_starts_of_s_ketamine_are_free_of_clashes(receptor, ketamine, pose, number):
+    other = place_ligand(receptor, ketamine, pose=number)
+    assert (pose.start.number, other.start.number) == (1, number)
+    assert all(check.passed for check in other.checks), other.checks
+    assert symmetric_rmsd(other.ligand.mol, pose.ligand.mol) > 1
+
+
+def test_a_relative_without_the_scaffold_is_not_laid_over_it(receptor):
+    # The rings of phencyclidine carry no carbonyl.
+    start = first_start(receptor, state_of(load_ligand("phencyclidine")))
+    assert start.method == DOCKED
+
+
+# ---------------------------------------------------------------- docked poses that ship
+
+
+def references():
+    return [e.name for e in library() if (e.family, e.kind) == ("reference", "molecule")]
+
+
+@pytest.mark.parametrize("name", references())
+def test_poses_of_the_reference_blockers_ship_with_their_origin(receptor, name):
+    ligand = load_ligand(name)
+    poses = read_poses(POSES / f"{name}.sdf")
+    assert 1 <= len(poses) <= 3
+    scores = [pose.score_kcal_mol for pose in poses]
+    assert scores == sorted(scores)
+    assert max(scores) < -3
+    for shipped in poses:
+        assert isomer(shipped.mol) == isomer(ligand.states[0].mol)
+        assert {"program", "seed", "rank", "receptor_sha256"} <= shipped.provenance.keys()
+        assert "Vina" in shipped.provenance["program"]
+        heavy = shipped.mol.GetConformer().GetPositions()[heavy_atoms(shipped.mol)] / 10
+        assert 0.3 < heavy[:, 2].mean() < 1.5
+        assert np.hypot(*heavy.mean(axis=0)[:2]) < 0.4
+        closest = cdist(heavy, receptor.positions[receptor_heavy(receptor)]).min()
+        assert closest > 0.25
+        assert all(check.passed for check in geometry_checks(shipped.mol))
+
+
+def test_both_charge_states_start_from_one_docked_pose(receptor):
+    cation, neutral = load_ligand("memantine").states
+    first, second = (list_poses(receptor, state)[0] for state in (cation, neutral))
+    assert (first.method, second.method) == (DOCKED, DOCKED)
+    assert symmetric_rmsd(first.mol, second.mol) < 1e-3
+    assert Chem.GetFormalCharge(second.mol) == 0
+
+
+def test_shipped_poses_belong_to_the_coordinates_they_were_docked_into(receptor, monkeypatch):
+    moved = replace(receptor, positions=receptor.positions + 0.01)
+    state = state_of(load_ligand("memantine"))
+    monkeypatch.setitem(sys.modules, "vina", None)
+    with pytest.raises(PoseError, match=r"install the programs with `pip install"):
+        list_poses(moved, state)
+
+
+def test_docked_poses_survive_the_file(tmp_path):
+    poses = read_poses(POSES / "amantadine.sdf")
+    write_poses(poses, tmp_path / "again.sdf")
+    again = read_poses(tmp_path / "again.sdf")
+    for before, after in zip(poses, again, strict=True):
+        assert after.provenance == before.provenance
+        assert after.score_kcal_mol == before.score_kcal_mol
+        assert symmetric_rmsd(after.mol, before.mol) < 1e-3
+
+
+def test_a_damaged_file_of_poses_is_refused(tmp_path):
+    text = (POSES / "amantadine.sdf").read_text()
+    (tmp_path / "bad.sdf").write_text(text.replace("receptor_sha256", "receptor_sha"))
+    with pytest.raises(PoseError, match="not a complete file of docked poses"):
+        read_poses(tmp_path / "bad.sdf")
+
+
+def test_a_new_molecule_without_the_docking_extra_is_told_what_to_install(receptor, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vina", None)
+    state = state_of(load_ligand("c1ccccc1CCN"))
+    with pytest.raises(PoseError, match=r"`pip install \"nmdasim\[docking\]\"`") as caught:
+        place_ligand(receptor, state)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_receptor_without_a_blocker_leaves_its_relatives_to_docking(
+    receptor, ketamine, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "vina", None)
+    with pytest.raises(PoseError, match=r"no start pose ships for S-ketamine\+1"):
+        place_ligand(replace(receptor, reference_ligand=None), ketamine)
+
+
+@pytest.mark.slow
+def test_docking_is_repeatable_and_agrees_with_what_ships(receptor):
+    pytest.importorskip("vina", reason="needs the docking extra")
+    state = load_ligand("amantadine").states[0]
+    for new, old in zip(dock(receptor, state), read_poses(POSES / "amantadine.sdf"), strict=True):
+        assert symmetric_rmsd(new.mol, old.mol) < 0.5
+        assert new.score_kcal_mol == pytest.approx(old.score_kcal_mol, abs=0.1)
+
+
+@pytest.mark.slow
+def test_a_molecule_that_is_too_big_is_refused(receptor):
+    pytest.importorskip("vina", reason="needs the docking extra")
+    state = state_of(load_ligand(TOO_BIG))
+    with pytest.raises(PoseError, match="does not fit into the vestibule of 7eu8"):
+        dock(receptor, state)
+
+
+# ---------------------------------------------------------------- symmetry and geometry
+
+
+def test_symmetric_rmsd_ignores_the_order_of_equal_atoms_and_sees_a_shift():
+    mol = state_of(load_ligand("memantine")).mol
+    order = np.random.default_rng(1).permutation(mol.GetNumAtoms()).tolist()
+    shifted = Chem.RenumberAtoms(mol, order)
+    assert symmetric_rmsd(mol, shifted) == pytest.approx(0, abs=1e-6)
+    places = shifted.GetConformer().GetPositions()
+    shifted.GetConformer().SetPositions(places + np.array([0, 3.0, 4.0]))
+    assert symmetric_rmsd(mol, shifted) == pytest.approx(5)
+
+
+def stretched(mol, factor):
+    moved = Chem.Mol(mol)
+    moved.GetConformer().SetPositions(mol.GetConformer().GetPositions() * factor)
+    return moved
+
+
+def test_geometry_checks_pass_a_sound_molecule_and_fail_a_broken_one(ketamine):
+    sound = [check.passed for check in geometry_checks(ketamine.mol)]
+    assert all(sound)
+    lengths, angles, _, _ = geometry_checks(stretched(ketamine.mol, 1.4))
+    assert not lengths.passed
+    assert not angles.passed
+    # Each bond is longer by 40 % than it was, and it was within a few percent of its bounds.
+    assert lengths.value == pytest.approx(0.4, abs=0.08)
+    bent = Chem.Mol(ketamine.mol)
+    (ring,) = bent.GetSubstructMatches(Chem.MolFromSmarts("c1ccccc1"))
+    at = bent.GetConformer().GetPositions()
+    normal = np.cross(at[ring[1]] - at[ring[0]], at[ring[2]] - at[ring[0]])
+    at[ring[4]] += 1.2 * normal / np.linalg.norm(normal)
+    bent.GetConformer().SetPositions(at)
+    assert not geometry_checks(bent)[3].passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["S-ketamine", "memantine", "plus-MK-801"])
+def test_posebusters_agrees_that_the_poses_are_sound(receptor, name):
+    posebusters = pytest.importorskip("posebusters", reason="needs the docking extra")
+    placed = place_ligand(receptor, state_of(load_ligand(name))).ligand.mol
+    verdict = posebusters.PoseBusters(config="mol").bust([placed], None, None).iloc[0]
+    assert verdict.all(), verdict[~verdict.astype(bool)]
+
+
+# ---------------------------------------------------------------- an ion
+
+
+def test_magnesium_starts_with_room_for_its_water_or_between_the_asparagines(receptor):
+    state = state_of(load_ligand("magnesium"))
+    above, between = list_poses(receptor, state)
+    walls = receptor.positions[receptor_heavy(receptor)]
+    at = [start.mol.GetConformer().GetPositions() / 10 for start in (above, between)]
+    assert cdist(at[0], walls).min() >= 0.47
+    assert at[0][0, 2] > at[1][0, 2] > 0
+    kept = place_ligand(receptor, state)
+    np.testing.assert_array_equal(kept.receptor_positions, receptor.positions)
+    np.testing.assert_allclose(kept.positions, at[0])
+    coordinated = place_ligand(receptor, state, pose=2)
+    nearest = [
+        atom for atom, near in zip(
+            receptor.topology.atoms(),
+            cdist(coordinated.receptor_positions, coordinated.positions)[:, 0] < 0.24,
+            strict=True,
+        ) if near
+    ]  # fmt: skip
+    assert nearest
+    assert {(atom.residue.name, atom.name) for atom in nearest} <= {("ASN", "OD1"), ("ASN", "O")}
+
+
+# ---------------------------------------------------------------- the whole library
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [entry.name for entry in library()])
+def test_every_library_entry_is_placed_without_a_clash(receptor, name):
+    for state in load_ligand(name).states:
+        placed = place_ligand(receptor, state)
+        assert all(check.passed for check in placed.checks), (state.name, placed.checks)
+        assert isomer(placed.ligand.mol) == isomer(state.mol)
+        depth = placed.positions[heavy_atoms(placed.ligand.mol), 2].mean()
+        assert 0.3 < depth < 1.5

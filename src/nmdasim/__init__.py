@@ -11,7 +11,7 @@ _HOMES = {
     "ligand": ["ChargeState", "Ligand", "load_ligand", "state_of"],
     "receptor": ["Receptor", "load_receptor"],
     "receptor.prepare": ["prepare_receptor"],
-    "pose": ["Pose", "place_ligand"],
+    "pose": ["Pose", "StartPose", "list_poses", "place_ligand"],
     "system": ["Protocol", "System", "build_system", "find_protocol"],
     "simulation": ["create_run", "run_inputs", "simulate"],
     "trajectory": ["Run", "open_run", "open_trajectory"],

@@ -68,18 +68,26 @@ def _run(asked: argparse.Namespace) -> int:
     protocol = find_protocol(asked.protocol)
     inputs = run_inputs(
         protocol,
-        ligand={"name": ligand.name, "smiles": state.smiles, "charge": state.charge},
+        ligand={
+            "name": ligand.name,
+            "smiles": state.smiles,
+            "charge": state.charge,
+            "pose": asked.pose,
+        },
         receptor={"name": receptor.parent.name, "sha256": sha256_of(receptor)},
         production_ns=asked.production_ns,
         seed=asked.seed,
         replica=asked.replica,
     )
     name = f"{state.name}_{receptor.parent.name}_{protocol.name}_s{asked.seed}r{asked.replica}"
+    name += f"p{asked.pose}" if asked.pose != 1 else ""
     folder = Path(asked.out or Path("runs") / name)
     if asked.platform:
         choose_platform(asked.platform)
     # What can be refused is refused before the folder is made.
-    pose = None if is_built(folder) else place_ligand(load_receptor(receptor), state)
+    pose = None
+    if not is_built(folder):
+        pose = place_ligand(load_receptor(receptor), state, pose=asked.pose)
     create_run_folder(folder, inputs)
     with lock_run(folder):
         if pose is not None:
@@ -125,7 +133,15 @@ def _build(
                 "pka": _known(ligand.pka),
                 "pka_source": ligand.pka_source,
             },
-            "pose": {"shift_nm": pose.shift_nm},
+            "pose": {
+                "number": pose.start.number,
+                "name": pose.start.name,
+                "method": pose.start.method,
+                "score_kcal_mol": _known(pose.start.score_kcal_mol),
+                "shift_nm": pose.shift_nm,
+                "turned_amides": list(pose.turned_amides),
+                "made_by": dict(pose.start.provenance),
+            },
             "checks": [asdict(check) for check in (*prepared.checks, *pose.checks)],
         },
     )
@@ -311,6 +327,45 @@ def _ligand(asked: argparse.Namespace) -> int:
     return 0
 
 
+def _poses(asked: argparse.Namespace) -> int:
+    """List where a ligand may start; relax each when asked to."""
+    from nmdasim.ligand import load_ligand, state_of
+    from nmdasim.pose import list_poses, place_ligand
+    from nmdasim.receptor import load_receptor
+
+    state = state_of(load_ligand(asked.ligand, ph=asked.ph), asked.charge)
+    receptor = load_receptor(asked.receptor)
+    rows: list[dict[str, Any]] = []
+    for start in list_poses(receptor, state):
+        row: dict[str, Any] = {
+            "number": start.number,
+            "name": start.name,
+            "method": start.method,
+            "score_kcal_mol": _known(start.score_kcal_mol),
+            "made_by": dict(start.provenance),
+        }
+        if asked.relax:
+            pose = place_ligand(receptor, state, pose=start.number)
+            row |= {
+                "shift_nm": pose.shift_nm,
+                "turned_amides": list(pose.turned_amides),
+                "checks": [asdict(check) for check in pose.checks],
+            }
+        rows.append(row)
+    if asked.json:
+        _print_json({"ligand": state.name, "receptor": receptor.name, "poses": rows})
+        return 0
+    for row in rows:
+        score = row["score_kcal_mol"]
+        scored = f", score {score:.2f} kcal/mol" if score is not None else ""
+        print(f"{row['number']}  {row['name']} ({row['method']}{scored})")
+        for check in row.get("checks", ()):
+            mark = "ok  " if check["passed"] else "FAIL"
+            text = f"{check['name']}: {check['value']:g} {check['unit']} {check['detail']}"
+            print(f"   {mark} {text}".rstrip())
+    return 0
+
+
 def _receptors(asked: argparse.Namespace) -> int:
     from nmdasim.receptor import load_receptor, receptor_names
 
@@ -404,6 +459,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="prepare every stereoisomer that the ligand leaves open",
     )
+    added = verb("poses", _poses, "list where a ligand may start in a receptor")
+    added.add_argument("ligand", metavar="LIGAND", help="library name, SMILES or SD file")
+    added.add_argument("--receptor", default="7eu8", help="name, or a prepared receptor's folder")
+    added.add_argument("--charge", type=int, help="charge state; the most positive by default")
+    added.add_argument("--ph", type=_ph, default=7.4, help="for the populations of charge states")
+    added.add_argument("--relax", action="store_true", help="relax each pose and print its checks")
     verb("receptors", _receptors, "list the receptors that ship, with their quality")
     added = verb("receptor", _receptor, "prepare a receptor from a deposited entry")
     added.add_argument("receptor", metavar="FILE", help="mmCIF or PDB file of the tetramer")
@@ -434,6 +495,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", default="vestibule")
     parser.add_argument("--charge", type=int, help="charge state; the most positive by default")
     parser.add_argument("--ph", type=_ph, default=7.4, help="for the populations of charge states")
+    parser.add_argument(
+        "--pose", type=int, default=1, metavar="N", help="start pose, see nmdasim poses"
+    )
     parser.add_argument("--production-ns", type=float, default=0.05, metavar="X")
     parser.add_argument("--replica", type=int, default=0, metavar="N")
     parser.add_argument("--seed", type=int, default=1, metavar="S")

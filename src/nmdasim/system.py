@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from nmdasim.errors import ProtocolError
-from nmdasim.pose import Pose, complex_force_field, ligand_topology
+from nmdasim.pose import Pose, complex_force_field, ligand_topology, origin_sentence
 
 _WATER_FORCE_FIELD = "amber14/tip3p.xml"
 _BACKBONE = ("N", "CA", "C", "O")
@@ -20,9 +20,9 @@ _CAPS = ("ACE", "NME")
 # Shorter stretches between kept residues are kept too: two caps are as large as they are.
 _MAX_BRIDGED = 3
 # Where water may stand in the lumen: this far from heavy atoms (a hydrogen bond from polar ones,
-# van der Waals contact from others) and from each other (a little less than the first peak of
-# liquid water, which minimisation restores), nm.
-_WATER_CLEAR_NM = {"N": 0.27, "O": 0.26}
+# the first shell from Mg2+, van der Waals contact from others) and from each other (a little less
+# than the first peak of liquid water, which minimisation restores), nm.
+_WATER_CLEAR_NM = {"N": 0.27, "O": 0.26, "Mg": 0.20}
 _WATER_CLEAR_OTHER_NM, _WATER_APART_NM = 0.31, 0.28
 _WATER_GRID_NM, _LUMEN_RADIUS_NM = 0.05, 0.9
 # O, H, H of a TIP3P molecule: 0.09572 nm, 104.52 degrees (doi:10.1063/1.445869).
@@ -431,8 +431,8 @@ def _methods(pose: Pose, protocol: Protocol, topology: app.Topology) -> tuple[st
         f"The receptor was prepared from PDB entry {receptor['entry']} "
         f"(doi:{receptor['doi']}{citation}); {n_residues} residues within "
         f"{protocol.lining_radius_nm:g} nm of the lumen were cut out and capped with ACE and NME.",
-        f"The ligand ({pose.ligand.smiles}, charge {pose.ligand.charge:+d}) started from the "
-        f"deposited blocker; relaxing its clashes moved its heavy atoms by "
+        f"The ligand ({pose.ligand.smiles}, charge {pose.ligand.charge:+d}) "
+        f"{origin_sentence(pose.start)}; relaxing its clashes moved its heavy atoms by "
         f"{10 * pose.shift_nm:.2f} Angstrom (RMSD). Side-chain amides near it that were turned "
         f"round for a lower energy: {', '.join(pose.turned_amides) or 'none'}.",
         "Protein: ff14SB (doi:10.1021/acs.jctc.5b00255). Water: TIP3P (doi:10.1063/1.445869).",
