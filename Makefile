@@ -1,7 +1,7 @@
 # make run   the main job: S-ketamine in the human GluN1-GluN2B channel, from nothing to a report
 # make test  all tests          make test-fast  those that take seconds
 # make check style and types    make docs       the documentation as a site
-# EXTRAS=test,parameters make test   also tests what the extras add
+# EXTRAS=test,parameters,docking make test   also tests what the extras add
 
 PYTHON ?= python3
 EXTRAS ?= test
