@@ -75,11 +75,15 @@ def statistical_inefficiency(series: ArrayLike) -> float:
 
     with the normalised autocorrelation C(t) of the fluctuations, summed over the initial
     positive sequence: up to the first lag beyond three where C is not positive [1]_. A series
-    that is not much longer than its correlation time hides that time: g is then too small.
+    that is not much longer than its correlation time hides that time, because its own mean was
+    taken from it. g is therefore at least that of a first-order autoregressive series,
+    (1 + phi) / (1 - phi), with phi = C(1) (N - 1) / N corrected for that bias, (1 + 3 phi) / N
+    [2]_, and N where phi then reaches one.
 
     References
     ----------
     .. [1] J. D. Chodera et al., J. Chem. Theory Comput. 3, 26 (2007), doi:10.1021/ct0502864
+    .. [2] F. H. C. Marriott, J. A. Pope, Biometrika 41, 390 (1954), doi:10.1093/biomet/41.3-4.390
 
     Examples
     --------
@@ -94,7 +98,8 @@ def statistical_inefficiency(series: ArrayLike) -> float:
     stop = np.flatnonzero((correlation[1:] <= 0.0) & (lags > _MIN_LAGS))
     last = int(stop[0]) if len(stop) else len(lags)
     weights = 1.0 - lags[:last] / len(values)
-    return max(1.0, float(1.0 + 2.0 * np.sum(weights * correlation[1 : last + 1])))
+    summed = float(1.0 + 2.0 * np.sum(weights * correlation[1 : last + 1]))
+    return max(1.0, summed, _autoregressive(float(correlation[1]), len(values)))
 
 
 def correlation_time(series: ArrayLike, *, interval: float) -> float:
@@ -307,6 +312,13 @@ def _differs(values: NDArray[np.float64], first: int, worth: float) -> bool:
 def _worth(values: NDArray[np.float64]) -> float:
     inefficiency = statistical_inefficiency(values)
     return 0.0 if math.isnan(inefficiency) else len(values) / inefficiency
+
+
+def _autoregressive(correlation: float, n_frames: int) -> float:
+    """Inefficiency of a first-order autoregressive series with this correlation at lag one."""
+    phi = correlation * (n_frames - 1) / n_frames
+    phi += (1.0 + 3.0 * phi) / n_frames
+    return (1.0 + phi) / (1.0 - phi) if phi < 1.0 else float(n_frames)
 
 
 def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
