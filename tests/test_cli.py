@@ -153,6 +153,11 @@ def test_wrong_words_are_refused_with_the_usage(here, capsys, words):
     assert tree(here) == {}
 
 
+def test_a_new_molecule_without_the_docking_extra_is_refused(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vina", None)
+    assert 'pip install "nmdasim[docking]"' in refused("run", "NC1(c2ccccc2)CCCCC1")
+
+
 def test_a_folder_with_another_run_is_refused_with_the_difference(refused, here, capsys):
     from nmdasim.rundir import create_run_folder
     from nmdasim.simulation import run_inputs

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rdkit import Chem
+from rdkit.Chem import rdDistGeom
 
 from nmdasim.analysis import analyse_run
 from nmdasim.contacts import INTERACTION_TYPES
@@ -56,6 +58,7 @@ from nmdasim.report.words import (
     all_checks,
     command,
     escape_json,
+    ligand_facts,
     limits,
     methods_with_references,
     quantity,
@@ -657,6 +660,41 @@ def test_an_ion_has_a_report_without_words_on_molecules(tmp_path):
     assert "gain or lose a proton" not in text
     # The title of the deposited entry is named where the receptor comes from.
     assert "ketamine" not in text.split("Provenance")[0]
+
+
+@pytest.mark.parametrize(
+    ("smiles", "centres"),
+    [
+        ("CC12CC3CC(C)(C1)CC([NH3+])(C3)C2", "none"),
+        ("C[C@]1(c2ccccc2Cl)CCCCC1=O", "R (C, atom 2)"),
+    ],
+    ids=["a cage", "a centre"],
+)
+def test_only_the_centres_that_were_asked_for_are_shown(made_run, smiles, centres):
+    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    assert rdDistGeom.EmbedMolecule(molecule, randomSeed=1) == 0
+    record = read_record(made_run)
+    asked = {**record.inputs, "ligand": {"name": "it", "smiles": smiles, "charge": 1}}
+    facts = ligand_facts(replace(record, ligand=molecule, inputs=asked))
+    assert facts["stereo centres (CIP)"] == centres
+    assert facts["SMILES"] == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "told"),
+    [
+        ({}, "not recorded in this run"),
+        ({"population": None}, "not known: the pKa is not known as one figure"),
+        ({"population": 0.5573, "ph": 7.4}, "56 % at pH 7.4"),
+        ({"population": 0.00135, "ph": 7.4}, "0.1 % at pH 7.4"),
+        ({"population": 0.99865, "ph": 7.4}, "99.9 % at pH 7.4"),
+    ],
+    ids=["nothing", "a range", "both", "a trace", "nearly all"],
+)
+def test_the_share_of_a_charge_state_is_told_as_far_as_it_is_known(made_run, recorded, told):
+    record = read_record(made_run)
+    facts = ligand_facts(replace(record, provenance={**record.provenance, "ligand": recorded}))
+    assert facts["share in this charge state"] == told
 
 
 def test_a_foreign_trajectory_has_a_report_without_a_simulation(run, tmp_path):

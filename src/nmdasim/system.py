@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from nmdasim.errors import ProtocolError
-from nmdasim.pose import Pose, complex_force_field, ligand_topology, origin_sentence
+from nmdasim.pose import HYDRATED_ION, Pose, complex_force_field, ligand_topology, origin_sentence
 
 _WATER_FORCE_FIELD = "amber14/tip3p.xml"
 _BACKBONE = ("N", "CA", "C", "O")
@@ -423,6 +423,16 @@ def _restraint_k(distance: float, protocol: Protocol) -> float:
     return protocol.restraint_k * share**2 * (3 - 2 * share)
 
 
+def _relaxed_sentences(pose: Pose) -> str:
+    if pose.start.method == HYDRATED_ION:
+        return "it was surrounded by water before anything was relaxed."
+    return (
+        f"relaxing its clashes moved its heavy atoms by {10 * pose.shift_nm:.2f} Angstrom (RMSD). "
+        "Side-chain amides near it that were turned round for a lower energy: "
+        f"{', '.join(pose.turned_amides) or 'none'}."
+    )
+
+
 def _methods(pose: Pose, protocol: Protocol, topology: app.Topology) -> tuple[str, ...]:
     receptor = pose.receptor.source
     n_residues = sum(r.name not in (*_CAPS, "LIG", "HOH", "NA", "CL") for r in topology.residues())
@@ -432,9 +442,7 @@ def _methods(pose: Pose, protocol: Protocol, topology: app.Topology) -> tuple[st
         f"(doi:{receptor['doi']}{citation}); {n_residues} residues within "
         f"{protocol.lining_radius_nm:g} nm of the lumen were cut out and capped with ACE and NME.",
         f"The ligand ({pose.ligand.smiles}, charge {pose.ligand.charge:+d}) "
-        f"{origin_sentence(pose.start)}; relaxing its clashes moved its heavy atoms by "
-        f"{10 * pose.shift_nm:.2f} Angstrom (RMSD). Side-chain amides near it that were turned "
-        f"round for a lower energy: {', '.join(pose.turned_amides) or 'none'}.",
+        f"{origin_sentence(pose.start)}; {_relaxed_sentences(pose)}",
         "Protein: ff14SB (doi:10.1021/acs.jctc.5b00255). Water: TIP3P (doi:10.1063/1.445869).",
         pose.parameters.method,
         f"The model was solvated in a rectangular box with {protocol.ionic_strength_m:g} M "

@@ -5,10 +5,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rdkit import Chem
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdCIPLabeler
 from rdkit.Chem.Draw import rdMolDraw2D
 from rdkit.Chem.rdDepictor import Compute2DCoords
@@ -457,7 +458,7 @@ def ligand_facts(record: RunRecord) -> Mapping[str, str]:
     -------
     facts : mapping of str to str
     """
-    molecule = _without_hydrogens(record.ligand)
+    molecule = _as_asked(record)
     rdCIPLabeler.AssignCIPLabels(molecule)
     labels = [
         f"{atom.GetProp('_CIPCode')} ({atom.GetSymbol()}, atom {atom.GetIdx() + 1})"
@@ -477,14 +478,23 @@ def ligand_facts(record: RunRecord) -> Mapping[str, str]:
         return facts
     if record.is_foreign:
         return facts
-    if _known(recorded.get("population")):
-        at = f" at pH {recorded['ph']:g}" if _known(recorded.get("ph")) else ""
-        facts["share in this charge state"] = f"{100 * recorded['population']:.0f} %{at}"
-    else:
-        facts["share in this charge state"] = "not recorded in this run"
+    facts["share in this charge state"] = _share_text(recorded)
     if _known(recorded.get("pka")):
         facts["pKa"] = f"{recorded['pka']:g} {recorded.get('pka_source', '')}".strip()
     return facts
+
+
+def _share_text(recorded: Mapping[str, Any]) -> str:
+    """Say how much of the ligand is in the simulated charge state, where that is known."""
+    if "population" not in recorded:
+        return "not recorded in this run"
+    share = recorded["population"]
+    if not _known(share):
+        return "not known: the pKa is not known as one figure"
+    at = f" at pH {recorded['ph']:g}" if _known(recorded.get("ph")) else ""
+    # A share of 0.1 % is not nothing, and one of 99.9 % is not all.
+    decimals = 0 if 0.01 <= share <= 0.99 else 1
+    return f"{100 * share:.{decimals}f} %{at}"
 
 
 def draw_ligand(record: RunRecord) -> str:
@@ -499,7 +509,7 @@ def draw_ligand(record: RunRecord) -> str:
     svg : str
         An SVG element without an XML header.
     """
-    molecule = _without_hydrogens(record.ligand)
+    molecule = _as_asked(record)
     Compute2DCoords(molecule)
     flat = rdMolDraw2D.PrepareMolForDrawing(molecule, kekulize=True)
     drawing = rdMolDraw2D.MolDraw2DSVG(300, 240)
@@ -806,6 +816,25 @@ def _structure_limits(record: RunRecord) -> list[str]:
             "lose a proton."
         )
     return sentences
+
+
+def _as_asked(record: RunRecord) -> Chem.Mol:
+    """Give the ligand's heavy atoms with the stereocentres of the molecule that was asked for.
+
+    Coordinates label the bridgeheads of a cage, too, such as those of memantine. Where these leave
+    no choice, the SMILES of the run has no centre there, and none is shown.
+    """
+    molecule = _without_hydrogens(record.ligand)
+    with rdBase.BlockLogs():
+        asked = Chem.MolFromSmiles(record.inputs["ligand"].get("smiles", ""))
+    if asked is None or asked.GetNumAtoms() != molecule.GetNumAtoms():
+        return molecule
+    match = molecule.GetSubstructMatch(asked, useChirality=True)
+    for atom, index in zip(asked.GetAtoms(), match, strict=False):
+        if atom.GetChiralTag() == Chem.ChiralType.CHI_UNSPECIFIED:
+            molecule.GetAtomWithIdx(index).SetChiralTag(atom.GetChiralTag())
+    Chem.AssignStereochemistry(molecule, cleanIt=True, force=True)
+    return molecule
 
 
 def _without_hydrogens(ligand: Chem.Mol) -> Chem.Mol:
