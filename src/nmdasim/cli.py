@@ -111,9 +111,11 @@ def _build(
 ) -> None:
     from rdkit import Chem
 
+    from nmdasim.pose import with_strain
     from nmdasim.simulation import create_run
     from nmdasim.system import build_system
 
+    pose = with_strain(pose)
     state, prepared = pose.ligand, pose.receptor
     system = build_system(pose, protocol, seed=asked.seed)
     create_run(
@@ -139,6 +141,8 @@ def _build(
                 "method": pose.start.method,
                 "score_kcal_mol": _known(pose.start.score_kcal_mol),
                 "shift_nm": pose.shift_nm,
+                "closest_nm": pose.closest_nm,
+                "strain": asdict(pose.strain) if pose.strain else None,
                 "turned_amides": list(pose.turned_amides),
                 "made_by": dict(pose.start.provenance),
             },
@@ -330,7 +334,7 @@ def _ligand(asked: argparse.Namespace) -> int:
 def _poses(asked: argparse.Namespace) -> int:
     """List where a ligand may start; relax each when asked to."""
     from nmdasim.ligand import load_ligand, state_of
-    from nmdasim.pose import list_poses, place_ligand
+    from nmdasim.pose import list_poses, place_ligand, with_strain
     from nmdasim.receptor import load_receptor
 
     state = state_of(load_ligand(asked.ligand, ph=asked.ph), asked.charge)
@@ -345,9 +349,11 @@ def _poses(asked: argparse.Namespace) -> int:
             "made_by": dict(start.provenance),
         }
         if asked.relax:
-            pose = place_ligand(receptor, state, pose=start.number)
+            pose = with_strain(place_ligand(receptor, state, pose=start.number))
             row |= {
                 "shift_nm": pose.shift_nm,
+                "closest_nm": pose.closest_nm,
+                "strain": asdict(pose.strain) if pose.strain else None,
                 "turned_amides": list(pose.turned_amides),
                 "checks": [asdict(check) for check in pose.checks],
             }

@@ -13,7 +13,13 @@ from rdkit import Chem
 from nmdasim.errors import PoseError
 from nmdasim.ligand import ChargeState
 from nmdasim.parameters import load_parameters
-from nmdasim.pose.checks import check_pose, geometry_checks, residue_label
+from nmdasim.pose.checks import (
+    check_pose,
+    closest,
+    geometry_checks,
+    residue_label,
+    strain_check,
+)
 from nmdasim.pose.docking import (
     Docked,
     dock,
@@ -64,6 +70,7 @@ __all__ = [
     "read_poses",
     "score_in_place",
     "symmetric_rmsd",
+    "with_strain",
     "write_poses",
 ]
 
@@ -117,6 +124,7 @@ def place_ligand(receptor: Receptor, state: ChargeState, *, pose: int = 1) -> Po
         positions=result.positions,
         unrelaxed=unrelaxed,
         shift_nm=shift,
+        closest_nm=closest(receptor, result.receptor_positions, mol)[0],
         turned_amides=tuple(residue_label(receptor, index) for index in result.turned_amides),
         checks=check_pose(
             receptor,
@@ -126,6 +134,27 @@ def place_ligand(receptor: Receptor, state: ChargeState, *, pose: int = 1) -> Po
             shift_nm=shift,
         ),
     )
+
+
+def with_strain(pose: Pose) -> Pose:
+    """Add the strain of the ligand to a pose: a number, and a check of it.
+
+    Parameters
+    ----------
+    pose : Pose
+
+    Returns
+    -------
+    pose : Pose
+        The same with `strain` and one more check.
+
+    Notes
+    -----
+    Searching the conformers of a charge state takes some seconds; within one process it is
+    done once for all poses of the state.
+    """
+    found, check = strain_check(pose.ligand.mol)
+    return replace(pose, strain=found, checks=(*pose.checks, check))
 
 
 def list_poses(receptor: Receptor, state: ChargeState) -> tuple[StartPose, ...]:

@@ -1,7 +1,9 @@
-"""Is a pose plausible? Clashes, shift, stereochemistry, geometry."""
+"""Is a pose plausible? Clashes, shift, stereochemistry, geometry, strain."""
 
+import functools
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +11,17 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 from scipy.spatial.distance import cdist
 
-from nmdasim.errors import Check
-from nmdasim.pose.relax import CLASH_NM, closest_pair, nm
+from nmdasim.errors import Check, LigandError
+from nmdasim.ligand import Conformer, Strain, conformers, strain
+from nmdasim.pose.clashes import closest_heavy, worst_overlap
+from nmdasim.pose.relax import ligand_topology, nm
 from nmdasim.pose.scaffold import heavy_atoms, isomer
 from nmdasim.receptor import Receptor
+from nmdasim.receptor.quality import CLASH_OVERLAP_NM, spheres
 
 _MAX_SHIFT_NM = 0.15
+# Our choice, a little more than a six-membered ring pays to turn from chair to boat.
+_MAX_STRAIN_KJ_MOL = 30.0
 # Oxygens of a first shell stand 0.21 nm from magnesium; nearer than this is a clash for any ion.
 _ION_CLASH_NM = 0.18
 # Bounds of distance geometry and tolerances as PoseBusters has them, doi:10.1039/D3SC04185A.
@@ -118,22 +125,87 @@ def geometry_checks(mol: Chem.Mol) -> tuple[Check, ...]:
     )
 
 
+def strain_check(mol: Chem.Mol) -> tuple[Strain | None, Check]:
+    """Compare a pose with the free conformers of the same charge state.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        All atoms with the pose as conformer, Angstrom.
+
+    Returns
+    -------
+    found : Strain or None
+        None for an ion, and where the force field does not know the molecule.
+    check : Check
+        Says so in its detail where there is no strain to be told.
+    """
+    found, value, passed = None, 0.0, True
+    if mol.GetNumAtoms() == 1:
+        detail = "does not apply: an ion has no shape"
+    else:
+        try:
+            found = strain(mol, ensemble=_ensemble(_without_places(mol)))
+        except LigandError as error:
+            passed, detail = False, f"not known: {error}"
+        else:
+            value = round(found.energy_kj_mol, 1)
+            passed = found.energy_kj_mol <= _MAX_STRAIN_KJ_MOL
+            detail = f"{found.form or 'no flexible ring'}; lowest of {found.n_conformers} " + (
+                f"conformers: {found.best_form or 'the same'}"
+            )
+    check = Check(
+        name="strain of the pose above the lowest free conformer of the ligand",
+        value=value,
+        limit=_MAX_STRAIN_KJ_MOL,
+        unit="kJ/mol",
+        passed=passed,
+        detail=detail,
+    )
+    return found, check
+
+
+def _without_places(mol: Chem.Mol) -> bytes:
+    bare = Chem.Mol(mol)
+    bare.RemoveAllConformers()
+    return bare.ToBinary()
+
+
+@functools.lru_cache(maxsize=64)
+def _ensemble(molecule: Any) -> tuple[Conformer, ...]:  # noqa: ANN401
+    """Search the conformers of a charge state once for all its poses."""
+    return conformers(Chem.Mol(molecule))
+
+
 def _clash(
     receptor: Receptor,
     start: Chem.Mol,
     relaxed: Chem.Mol,
     receptor_positions: NDArray[np.float64],
 ) -> Check:
-    before, pair = _closest(receptor, receptor.positions, start)
-    after, _ = _closest(receptor, receptor_positions, relaxed)
-    limit = CLASH_NM if relaxed.GetNumAtoms() > 1 else _ION_CLASH_NM
+    near_before, pair = closest(receptor, receptor.positions, start)
+    near, _ = closest(receptor, receptor_positions, relaxed)
+    if relaxed.GetNumAtoms() == 1:
+        return Check(
+            name="closest heavy atom of the receptor to the ion",
+            value=round(near, 4),
+            limit=_ION_CLASH_NM,
+            unit="nm",
+            passed=near >= _ION_CLASH_NM,
+            detail=f"{near_before:.3f} nm at the start, {pair}",
+        )
+    before = _overlap(receptor, receptor.positions, start)
+    after = _overlap(receptor, receptor_positions, relaxed)
     return Check(
-        name="closest heavy atoms of ligand and receptor after relaxing",
+        name="worst clash: overlap of van der Waals spheres of ligand and receptor",
         value=round(after, 4),
-        limit=limit,
+        limit=CLASH_OVERLAP_NM,
         unit="nm",
-        passed=after >= limit,
-        detail=f"{before:.3f} nm at the start, {pair}",
+        passed=after < CLASH_OVERLAP_NM,
+        detail=(
+            f"{before:.3f} nm at the start; closest heavy atoms {near:.3f} nm, "
+            f"{near_before:.3f} nm at the start, {pair}"
+        ),
     )
 
 
@@ -175,18 +247,24 @@ def _bends(mol: Chem.Mol, at: NDArray[np.float64]) -> Iterator[tuple[float, str]
         yield float(np.abs(centred @ normal).max()) / 10, names
 
 
-def _closest(
+def closest(
     receptor: Receptor, positions: NDArray[np.float64], ligand: Chem.Mol
 ) -> tuple[float, str]:
-    """Find the receptor's heavy atom nearest to the ligand and its distance, nm."""
+    """Give the distance in nm to the receptor's heavy atom nearest to the ligand, and its name."""
     atoms = list(receptor.topology.atoms())
-    distance, index, _ = closest_pair(
-        positions,
+    pair = closest_heavy(
         [atom.element.symbol for atom in atoms],
-        nm(ligand),
+        positions,
         [atom.GetSymbol() for atom in ligand.GetAtoms()],
+        nm(ligand),
     )
-    return distance, f"{residue_label(receptor, index)} {atoms[index].name}"
+    return pair.nm, f"{residue_label(receptor, pair.receptor)} {atoms[pair.receptor].name}"
+
+
+def _overlap(receptor: Receptor, positions: NDArray[np.float64], ligand: Chem.Mol) -> float:
+    return worst_overlap(
+        spheres(receptor.topology), positions, spheres(ligand_topology(ligand)), nm(ligand)
+    ).nm
 
 
 def residue_label(receptor: Receptor, index: int) -> str:

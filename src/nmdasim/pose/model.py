@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rdkit import Chem
 
 from nmdasim.errors import Check
-from nmdasim.ligand import ChargeState
+from nmdasim.ligand import ChargeState, Strain
 from nmdasim.parameters import Parameters
 from nmdasim.receptor import Receptor
 
@@ -55,10 +55,14 @@ class Pose:
     """Ligand at its start with hydrogens, shape (n_ligand, 3), nm."""
     shift_nm: float
     """RMSD of the ligand's heavy atoms between the two."""
+    closest_nm: float
+    """Distance of the nearest heavy atoms of ligand and receptor, hydrogen bonds left out."""
     turned_amides: tuple[str, ...]
     """Asparagines and glutamines near the ligand whose amide was turned round."""
     checks: tuple[Check, ...]
-    """Clashes, shift, chirality, geometry and strain."""
+    """Clashes, shift, chirality, geometry, and strain where it was asked for."""
+    strain: Strain | None = None
+    """Against the free conformers; None until `with_strain` is asked, and for an ion."""
 
 
 def origin_sentence(start: StartPose) -> str:

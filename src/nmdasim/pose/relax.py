@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from openmm import app, unit
 from rdkit import Chem
 from scipy.spatial import KDTree
-from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from nmdasim.ligand import CHAIN, RESIDUE_NAME, RESIDUE_NUMBER
 from nmdasim.parameters import Parameters
+from nmdasim.pose.clashes import worst_overlap
 from nmdasim.receptor import Receptor
+from nmdasim.receptor.quality import CLASH_OVERLAP_NM, Spheres, spheres
 
 PROTEIN_FORCE_FIELD = "amber14/protein.ff14SB.xml"
 """Force field of the receptor wherever nmdasim relaxes or simulates it."""
@@ -25,18 +26,14 @@ _MOBILE_NM = 0.6
 _CUTOFF_NM = 0.7
 # What no mobile atom can feel is left out: beyond the cut-off, and what they may move by.
 _SHELL_NM = _CUTOFF_NM + 0.15
-# Only clashes should move atoms, not the missing solvent: heavy atoms are held this much.
-# Where a clash remains, a second round holds them less.
-_HOLD_KJ_PER_NM2, _WEAK_HOLD_KJ_PER_NM2 = 4000.0, 1000.0
-#: Nearer heavy atoms than this are a clash unless they share a hydrogen bond; the contact of a
-#: carbon with an oxygen comes down to 0.29 nm.
-CLASH_NM = 0.28
+# Only clashes should move atoms, not the missing solvent: heavy atoms are held this much. While
+# a clash remains, they are held half as much, and anew where the round before has left them.
+_HOLD_KJ_PER_NM2, _MAX_ROUNDS = 4000.0, 8
 # RMS force on mobile atoms, kJ/mol/nm. A comparison of candidates needs less than the pose kept.
 _TOLERANCE, _COARSE_TOLERANCE = 10.0, 30.0
 _MAX_ITERATIONS = 2000
 # An amide is turned only for a gain clearly above the error of such a minimisation.
 _AMIDE_GAIN_KJ = 5.0
-_POLAR, _HYDROGEN_BOND_NM = ("N", "O"), 0.25
 _BACKBONE = {"N", "CA", "C", "O"}
 
 
@@ -54,6 +51,8 @@ class Surroundings:
     """Those atoms as prepared, shape (n_shell, 3), nm."""
     mobile: frozenset[int]
     """Indices in `topology` of the ligand and of the side chains near it."""
+    spheres: tuple[Spheres, Spheres]
+    """Van der Waals spheres of the shell and of the ligand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,10 +136,11 @@ def surroundings(
         shell=shell,
         start=receptor.positions[shell],
         mobile=mobile,
+        spheres=(_first_spheres(topology, len(shell)), spheres(ligand_topology(mols[0]))),
     )
 
 
-def coarsely_relaxed(around: Surroundings, mol: Chem.Mol) -> tuple[float, float]:
+def coarsely_relaxed(around: Surroundings, mol: Chem.Mol) -> tuple[float, bool]:
     """Minimise a start pose roughly, to compare it with others in the same surroundings.
 
     Parameters
@@ -152,42 +152,14 @@ def coarsely_relaxed(around: Surroundings, mol: Chem.Mol) -> tuple[float, float]
     Returns
     -------
     energy : float, kJ/mol
-    closest : float, nm
-        Distance of the nearest heavy atoms, see `closest_pair`.
+        After clashes have been relaxed: before, they would decide the order.
+    clear : bool
+        Whether no clash is left.
     """
-    settled, energy = _minimised(around, np.vstack([around.start, nm(mol)]), _COARSE_TOLERANCE)
-    return energy, _closest_in(around, settled)
-
-
-def closest_pair(
-    positions: NDArray[np.float64],
-    symbols: Sequence[str],
-    others: NDArray[np.float64],
-    other_symbols: Sequence[str],
-) -> tuple[float, int, int]:
-    """Find the nearest heavy atoms of two molecules, hydrogen bonds left out.
-
-    Parameters
-    ----------
-    positions, others : ndarray of float64, shape (n, 3) and (m, 3), nm
-    symbols, other_symbols : sequence of str
-        Elements. Hydrogens do not count, nor do pairs of nitrogen or oxygen from 0.25 nm, the
-        least distance of a hydrogen bond.
-
-    Returns
-    -------
-    distance : float, nm
-    first, second : int
-        Indices of the pair.
-    """
-    first = np.flatnonzero(np.array(symbols) != "H")
-    second = np.flatnonzero(np.array(other_symbols) != "H")
-    distances = cdist(positions[first], others[second])
-    polar = np.isin(np.array(symbols)[first], _POLAR)[:, None]
-    polar = polar & np.isin(np.array(other_symbols)[second], _POLAR)
-    distances[polar & (distances >= _HYDROGEN_BOND_NM)] = np.inf
-    row, column = np.unravel_index(int(distances.argmin()), distances.shape)
-    return float(distances[row, column]), int(first[row]), int(second[column])
+    settled, _ = _minimised(around, np.vstack([around.start, nm(mol)]), _COARSE_TOLERANCE)
+    settled = _cleared(around, settled, _COARSE_TOLERANCE)
+    settled, energy = _minimised(around, settled, _COARSE_TOLERANCE)
+    return energy, not _clashes(around, settled)
 
 
 def relaxed(receptor: Receptor, mol: Chem.Mol, parameters: Parameters) -> Relaxed:
@@ -219,10 +191,7 @@ def relaxed(receptor: Receptor, mol: Chem.Mol, parameters: Parameters) -> Relaxe
         if energy < lowest - _AMIDE_GAIN_KJ:
             start, lowest = trial, energy
             turned.append(int(around.shell[amide["CB"]]))
-    best = _minimised(around, start, _TOLERANCE)[0]
-    if _closest_in(around, best) < CLASH_NM:
-        around.context.setParameter("k", _WEAK_HOLD_KJ_PER_NM2)
-        best = _minimised(around, start, _TOLERANCE)[0]
+    best = _cleared(around, _minimised(around, start, _TOLERANCE)[0], _TOLERANCE)
     positions = receptor.positions.copy()
     positions[around.shell] = best[: len(around.shell)]
     return Relaxed(
@@ -255,10 +224,29 @@ def nm(mol: Chem.Mol) -> NDArray[np.float64]:
     return np.array(mol.GetConformer().GetPositions()) / 10
 
 
-def _closest_in(around: Surroundings, positions: NDArray[np.float64]) -> float:
-    symbols = [atom.element.symbol for atom in around.topology.atoms()]
+def _cleared(
+    around: Surroundings, positions: NDArray[np.float64], tolerance: float
+) -> NDArray[np.float64]:
+    """Minimise again, each time less tied to the start, until no clash is left."""
+    hold = _HOLD_KJ_PER_NM2
+    for _ in range(_MAX_ROUNDS):
+        if not _clashes(around, positions):
+            break
+        hold /= 2
+        positions, _energy = _minimised(around, positions, tolerance, hold=hold)
+    return positions
+
+
+def _clashes(around: Surroundings, positions: NDArray[np.float64]) -> bool:
     n = len(around.shell)
-    return closest_pair(positions[:n], symbols[:n], positions[n:], symbols[n:])[0]
+    shell, ligand = around.spheres
+    return worst_overlap(shell, positions[:n], ligand, positions[n:]).nm >= CLASH_OVERLAP_NM
+
+
+def _first_spheres(topology: app.Topology, n: int) -> Spheres:
+    """Give the spheres of the first atoms of a topology."""
+    of = spheres(topology)
+    return Spheres(radii=of.radii[:n], gives=of.gives[:n], takes=of.takes[:n])
 
 
 def _cut_out(source: app.Topology, atoms: NDArray[np.intp]) -> app.Topology:
@@ -320,15 +308,20 @@ def _context(
 
 
 def _minimised(
-    around: Surroundings, start: NDArray[np.float64], tolerance: float
+    around: Surroundings,
+    start: NDArray[np.float64],
+    tolerance: float,
+    *,
+    hold: float = _HOLD_KJ_PER_NM2,
 ) -> tuple[NDArray[np.float64], float]:
     """Minimise with heavy atoms held where they start; positions in nm, kJ/mol."""
     context = around.context
-    hold = context.getSystem().getForces()[-1]
-    for index in range(hold.getNumParticles()):
-        atom, _ = hold.getParticleParameters(index)
-        hold.setParticleParameters(index, atom, start[atom])
-    hold.updateParametersInContext(context)
+    context.setParameter("k", hold)
+    force = context.getSystem().getForces()[-1]
+    for index in range(force.getNumParticles()):
+        atom, _ = force.getParticleParameters(index)
+        force.setParticleParameters(index, atom, start[atom])
+    force.updateParametersInContext(context)
     context.setPositions(start * unit.nanometer)
     # OpenMM's criterion averages over all atoms, frozen ones included.
     share = len(around.mobile) / len(start)

@@ -14,7 +14,7 @@ from nmdasim.ligand import ChargeState
 from nmdasim.parameters import load_parameters
 from nmdasim.pose.docking import Docked, dock, shipped_poses
 from nmdasim.pose.model import DEPOSITED, DOCKED, HYDRATED_ION, ION, SCAFFOLD, StartPose
-from nmdasim.pose.relax import CLASH_NM, coarsely_relaxed, surroundings
+from nmdasim.pose.relax import coarsely_relaxed, surroundings
 from nmdasim.pose.scaffold import (
     heavy_places,
     heavy_rmsd,
@@ -128,8 +128,7 @@ def _ranked(receptor: Receptor, state: ChargeState, forms: list[Chem.Mol]) -> li
     around = surroundings(receptor, forms, load_parameters(state))
     settled = [(*coarsely_relaxed(around, form), form) for form in forms]
     settled.sort(key=lambda result: result[0])
-    clear = [form for _, closest, form in settled if closest >= CLASH_NM]
-    return clear or [settled[0][-1]]
+    return [form for _, clear, form in settled if clear] or [settled[0][-1]]
 
 
 def _ion_poses(receptor: Receptor, state: ChargeState) -> Iterator[_Start]:

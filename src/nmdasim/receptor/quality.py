@@ -1,6 +1,7 @@
 """Quality of a prepared receptor: clashes, backbone, chirality, shift from the deposited model."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +12,64 @@ from scipy.spatial import cKDTree
 from nmdasim.errors import Check
 from nmdasim.receptor.model import CAP, OBSERVED, REBUILT, ReceptorResidue
 
-# Van der Waals radii and the overlap that counts as a clash, Angstrom: J. M. Word et al.,
-# J. Mol. Biol. 285, 1711 (1999), doi:10.1006/jmbi.1998.2400.
-_RADII = {"C": 1.75, "N": 1.55, "O": 1.40, "S": 1.80, "H": 1.17}
-_POLAR_HYDROGEN = 1.00
-_CLASH_OVERLAP, _HYDROGEN_BOND_OVERLAP = 0.4, 0.8
-_HYDROGEN_BOND_ELEMENTS = {"N", "O", "S"}
+# Van der Waals radii and the overlap that counts as a clash, nm: J. M. Word et al.,
+# J. Mol. Biol. 285, 1711 (1999), doi:10.1006/jmbi.1998.2400; halogens, which that work lacks:
+# A. Bondi, J. Phys. Chem. 68, 441 (1964), doi:10.1021/j100785a001.
+_RADII = {"C": 0.175, "N": 0.155, "O": 0.140, "S": 0.180, "P": 0.180, "H": 0.117}
+_RADII |= {"F": 0.147, "Cl": 0.175, "Br": 0.185, "I": 0.198}
+_POLAR_HYDROGEN = 0.100
+#: From this overlap on two atoms clash, nm; two that share a hydrogen bond may overlap by as
+#: much again.
+CLASH_OVERLAP_NM, HYDROGEN_BOND_ALLOWANCE_NM = 0.04, 0.04
+_HYDROGEN_BOND_ELEMENTS = ("N", "O", "S")
 # Limits of the checks. The clash limit is about the median of deposited cryo-EM models between
 # 3 and 4 Angstrom; the shift is the contract of the receptors that ship.
 _MAX_CLASHES_PER_1000 = 20.0
 _MAX_CA_SHIFT_ANGSTROM = 0.5
 _CIS_DEGREES, _TWISTED_DEGREES = 30.0, 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Spheres:
+    """Van der Waals spheres of atoms, and which of them can share a hydrogen bond."""
+
+    radii: NDArray[np.float64]
+    """Radius of each atom, shape (n_atoms,), nm."""
+    gives: NDArray[np.bool_]
+    """Polar hydrogens, shape (n_atoms,)."""
+    takes: NDArray[np.bool_]
+    """Atoms that a polar hydrogen may bind to, shape (n_atoms,)."""
+
+
+def spheres(topology: Topology) -> Spheres:
+    """Give the atoms of a topology their van der Waals spheres.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        With hydrogens and bonds.
+
+    Returns
+    -------
+    spheres : Spheres
+        All carbons have the radius of an aliphatic one, all hydrogens at carbon that of an
+        aliphatic one: the largest of their kind in [1]_. A metal ion has none, because what
+        it touches coordinates it.
+
+    References
+    ----------
+    .. [1] J. M. Word et al., J. Mol. Biol. 285, 1711 (1999), doi:10.1006/jmbi.1998.2400
+    .. [2] A. Bondi, J. Phys. Chem. 68, 441 (1964), doi:10.1021/j100785a001
+    """
+    symbols = [atom.element.symbol for atom in topology.atoms()]
+    takes = np.isin(symbols, _HYDROGEN_BOND_ELEMENTS)
+    gives = np.zeros(len(symbols), dtype=bool)
+    for first, second in topology.bonds():
+        for one, other in ((first.index, second.index), (second.index, first.index)):
+            gives[one] |= symbols[one] == "H" and takes[other]
+    radii = np.array([_RADII.get(symbol, 0.0) for symbol in symbols])
+    radii[gives] = _POLAR_HYDROGEN
+    return Spheres(radii=radii, gives=gives, takes=takes)
 
 
 def check_receptor(
@@ -75,26 +123,16 @@ def clashes(topology: Topology, positions: NDArray[np.float64]) -> list[tuple[in
     ----------
     .. [1] J. M. Word et al., J. Mol. Biol. 285, 1711 (1999), doi:10.1006/jmbi.1998.2400
     """
-    atoms = list(topology.atoms())
     bonded = _neighbours(topology)
-    polar = {
-        atom.index
-        for atom in atoms
-        if atom.element.symbol == "H"
-        and any(atoms[b].element.symbol in _HYDROGEN_BOND_ELEMENTS for b in bonded[atom.index])
-    }
-    radii = np.array(
-        [_POLAR_HYDROGEN if a.index in polar else _RADII[a.element.symbol] for a in atoms]
-    )
+    of = spheres(topology)
     found = []
-    for i, j in cKDTree(positions).query_pairs(2 * radii.max() / 10):
-        overlap = radii[i] + radii[j] - 10 * np.linalg.norm(positions[i] - positions[j])
-        if overlap < _CLASH_OVERLAP or j in _within_three_bonds(i, bonded):
+    for i, j in cKDTree(positions).query_pairs(2 * of.radii.max()):
+        overlap = of.radii[i] + of.radii[j] - np.linalg.norm(positions[i] - positions[j])
+        if overlap < CLASH_OVERLAP_NM or j in _within_three_bonds(i, bonded):
             continue
-        donor, other = (i, j) if i in polar else (j, i)
-        bridge = donor in polar and atoms[other].element.symbol in _HYDROGEN_BOND_ELEMENTS
-        if overlap >= (_HYDROGEN_BOND_OVERLAP if bridge else _CLASH_OVERLAP):
-            found.append((i, j, float(overlap)))
+        bridge = (of.gives[i] and of.takes[j]) or (of.gives[j] and of.takes[i])
+        if overlap >= CLASH_OVERLAP_NM + HYDROGEN_BOND_ALLOWANCE_NM * bridge:
+            found.append((i, j, 10 * float(overlap)))
     return found
 
 
