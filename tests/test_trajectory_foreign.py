@@ -42,18 +42,38 @@ def own(channel):
     return run, next(in_pore_frame(frames))
 
 
-@pytest.fixture(scope="module", params=sorted(WRITERS))
-def opened(request, channel, tmp_path_factory):
+@pytest.fixture(scope="module")
+def torn(channel):
+    return torn_frames(channel[0], STEPS)
+
+
+@pytest.fixture(scope="module")
+def system(channel, torn):
+    """The frames as mdtraj has them, atom by atom in the box."""
+    return trajectory_of(as_mdtraj(channel[0]), torn)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "GROMACS",
+        "NAMD",
+        pytest.param("Amber", marks=pytest.mark.slow),
+        pytest.param("OpenMM", marks=pytest.mark.slow),
+    ],
+)
+def opened(request, channel, torn, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    written = WRITERS[request.param](folder, channel[0], torn_frames(channel[0], STEPS))
+    written = WRITERS[request.param](folder, channel[0], torn)
     return open_trajectory(
         written.trajectory, topology=written.topology, ligand="S-ketamine", **written.options
     )
 
 
-@pytest.fixture
-def gromacs(channel, tmp_path):
-    written = write_gromacs(tmp_path, channel[0], torn_frames(channel[0], STEPS))
+@pytest.fixture(scope="module")
+def gromacs(channel, torn, tmp_path_factory):
+    """Files that no test changes."""
+    written = write_gromacs(tmp_path_factory.mktemp("gromacs"), channel[0], torn)
     return written.trajectory, written.topology
 
 
@@ -118,25 +138,52 @@ def test_stride_picks_frames(gromacs):
     np.testing.assert_array_equal(picked, all_frames[::3])
 
 
-def test_frames_that_two_files_share_come_once(channel, tmp_path):
-    xyz = torn_frames(channel[0], STEPS)
-    written = write_gromacs(tmp_path, channel[0], xyz)
-    whole = md.load(str(written.trajectory), top=str(written.topology))
+def test_frames_that_two_files_share_come_once(gromacs, tmp_path):
+    whole = md.load(str(gromacs[0]), top=str(gromacs[1]))
     whole[:3].save_xtc(str(tmp_path / "part1.xtc"))
     whole[2:].save_xtc(str(tmp_path / "part2.xtc"))
     parts = [tmp_path / "part1.xtc", tmp_path / "part2.xtc"]
-    run = open_trajectory(parts, topology=written.topology, ligand="S-ketamine")
+    run = open_trajectory(parts, topology=gromacs[1], ligand="S-ketamine")
     assert [piece.n_frames for piece in run.pieces] == [3, 3]
     times = np.concatenate([chunk.time_ps for chunk in read_frames(run)])
     np.testing.assert_allclose(times, INTERVAL_PS * (1 + np.arange(N_FRAMES)))
-    with pytest.raises(TrajectoryError, match="do not rise beyond"):
-        open_trajectory(parts[::-1], topology=written.topology, ligand="S-ketamine")
+    with pytest.raises(TrajectoryError, match="in the file before, but must rise"):
+        open_trajectory(parts[::-1], topology=gromacs[1], ligand="S-ketamine")
 
 
-def test_ligand_without_hydrogens_is_found(channel, tmp_path):
-    topology = as_mdtraj(channel[0])
-    heavy = [a.index for a in topology.atoms if a.element.symbol != "H"]
-    frames = trajectory_of(topology, torn_frames(channel[0], STEPS)).atom_slice(heavy)
+def test_files_whose_clock_begins_anew_are_refused_or_numbered_through(gromacs, tmp_path):
+    """The second part runs from 0 again, and further than the first: no frame is shared."""
+    whole = md.load(str(gromacs[0]), top=str(gromacs[1]))
+    parts = [tmp_path / "part1.xtc", tmp_path / "part2.xtc"]
+    for part, frames in zip(parts, (whole[:2], whole[2:]), strict=True):
+        frames.time = INTERVAL_PS * np.arange(len(frames))
+        frames.save_xtc(str(part))
+    asked = {"topology": gromacs[1], "ligand": "S-ketamine"}
+    with pytest.raises(TrajectoryError, match=r"from 0 to 6 ps after 0 to 2 ps .* begins anew"):
+        open_trajectory(parts, **asked)
+    run = open_trajectory(parts, frame_ps=INTERVAL_PS, **asked)
+    times = np.concatenate([chunk.time_ps for chunk in read_frames(run)])
+    np.testing.assert_allclose(times, INTERVAL_PS * np.arange(N_FRAMES))
+
+
+def test_clock_set_back_within_a_file_is_refused(gromacs, tmp_path):
+    joined = md.load(str(gromacs[0]), top=str(gromacs[1]))
+    joined.time = [0.0, 2.0, 4.0, 0.0, 2.0, 6.0]
+    joined.save_xtc(str(tmp_path / "joined.xtc"))
+    run = open_trajectory(
+        tmp_path / "joined.xtc", topology=gromacs[1], ligand="S-ketamine", folder=tmp_path / "out"
+    )
+    for chunk in (1, 3, 6):
+        with pytest.raises(TrajectoryError, match=r"joined\.xtc has a frame at 0 ps after .* 4 ps"):
+            list(read_frames(run, chunk=chunk))
+    with pytest.raises(TrajectoryError, match="must rise"):
+        analyse_run(run)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ligand_without_hydrogens_is_found(system, tmp_path):
+    heavy = [a.index for a in system.topology.atoms if a.element.symbol != "H"]
+    frames = system.atom_slice(heavy)
     frames[0].save_pdb(str(tmp_path / "heavy.pdb"))
     frames.save_xtc(str(tmp_path / "heavy.xtc"))
     run = open_trajectory(
@@ -166,13 +213,11 @@ def test_another_charge_state_is_refused(gromacs):
         open_trajectory(trajectory, topology=topology, ligand="S-ketamine", charge=0)
 
 
-def test_of_two_ligands_one_must_be_chosen(channel, tmp_path):
-    topology = as_mdtraj(channel[0])
-    xyz = torn_frames(channel[0], STEPS)
-    ligand = trajectory_of(topology, xyz).atom_slice(channel[0].ligand)
+def test_of_two_ligands_one_must_be_chosen(channel, system, tmp_path):
+    ligand = system.atom_slice(channel[0].ligand)
     second = ligand[:]
     second.xyz = ligand.xyz + np.float32(2.0)
-    both = trajectory_of(topology, xyz).stack(second)
+    both = system.stack(second)
     both.unitcell_vectors = np.repeat(BOX[None].astype(np.float32), len(both), axis=0)
     both[0].save_gro(str(tmp_path / "two.gro"))
     both.save_xtc(str(tmp_path / "two.xtc"))
@@ -184,37 +229,34 @@ def test_of_two_ligands_one_must_be_chosen(channel, tmp_path):
         for label in ("LIG1#1", "LIG1#2")
     )
     np.testing.assert_array_equal(np.sort(first.ligand_atoms), channel[0].ligand)
-    assert other.ligand_atoms.min() > topology.n_atoms - 1
+    assert other.ligand_atoms.min() > system.n_atoms - 1
 
 
-def test_trajectory_without_the_ligand_is_refused(channel, tmp_path):
-    topology = as_mdtraj(channel[0])
-    frames = trajectory_of(topology, torn_frames(channel[0], STEPS))
-    bare = frames.atom_slice([a.index for a in topology.atoms if a.residue.name != "LIG"])
+def test_trajectory_without_the_ligand_is_refused(system, tmp_path):
+    bare = system.atom_slice([a.index for a in system.topology.atoms if a.residue.name != "LIG"])
     bare[0].save_gro(str(tmp_path / "bare.gro"))
     bare.save_xtc(str(tmp_path / "bare.xtc"))
     with pytest.raises(SelectionError, match="holds no molecule besides"):
         open_trajectory(tmp_path / "bare.xtc", topology=tmp_path / "bare.gro", ligand="S-ketamine")
 
 
-def test_protein_without_the_pore_is_refused(channel, tmp_path):
+def test_protein_without_the_pore_is_refused(system, tmp_path):
     """One subunit with its ligand is a protein and no channel."""
-    topology = as_mdtraj(channel[0])
-    frames = trajectory_of(topology, torn_frames(channel[0], STEPS))
     first = [
-        a.index for a in topology.atoms if a.residue.name == "LIG" or a.residue.chain.index == 0
+        a.index
+        for a in system.topology.atoms
+        if a.residue.name == "LIG" or a.residue.chain.index == 0
     ]
-    part = frames.atom_slice(first)
+    part = system.atom_slice(first)
     part[0].save_gro(str(tmp_path / "one.gro"))
     part.save_xtc(str(tmp_path / "one.xtc"))
     with pytest.raises(SelectionError, match="two GluN1 and two GluN2 chains"):
         open_trajectory(tmp_path / "one.xtc", topology=tmp_path / "one.gro", ligand="S-ketamine")
 
 
-def test_frames_turned_after_they_were_cut_are_refused(channel, tmp_path):
-    topology = as_mdtraj(channel[0])
+def test_frames_turned_after_they_were_cut_are_refused(system, tmp_path):
     turn = np.array([[0.6, 0.8, 0.0], [-0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
-    frames = trajectory_of(topology, torn_frames(channel[0], STEPS) @ turn)
+    frames = trajectory_of(system.topology, system.xyz.astype(float) @ turn)
     frames[0].save_gro(str(tmp_path / "turned.gro"))
     frames.save_xtc(str(tmp_path / "turned.xtc"))
     with pytest.raises(TrajectoryError, match="stays torn"):
@@ -223,8 +265,8 @@ def test_frames_turned_after_they_were_cut_are_refused(channel, tmp_path):
         )
 
 
-def test_times_that_are_not_in_the_file_must_be_given(channel, tmp_path):
-    written = WRITERS["OpenMM"](tmp_path, channel[0], torn_frames(channel[0], STEPS))
+def test_times_that_are_not_in_the_file_must_be_given(channel, torn, tmp_path):
+    written = WRITERS["OpenMM"](tmp_path, channel[0], torn)
     with pytest.raises(TrajectoryError, match="--frame-ps"):
         open_trajectory(written.trajectory, topology=written.topology, ligand="S-ketamine")
 
@@ -237,16 +279,16 @@ def test_one_frame_needs_no_time(gromacs):
 
 
 @pytest.mark.parametrize("share", [0.6, 0.9])
-def test_truncated_file_is_refused(gromacs, share):
-    trajectory, topology = gromacs
-    data = trajectory.read_bytes()
+def test_truncated_file_is_refused(gromacs, tmp_path, share):
+    data = gromacs[0].read_bytes()
+    trajectory, topology = tmp_path / "md.xtc", gromacs[1]
     trajectory.write_bytes(data[: int(share * len(data))])
     with pytest.raises(TrajectoryDamageError, match=r"md\.xtc"):
         list(read_frames(open_trajectory(trajectory, topology=topology, ligand="S-ketamine")))
 
 
-def test_truncated_dcd_is_refused(channel, tmp_path):
-    written = WRITERS["OpenMM"](tmp_path, channel[0], torn_frames(channel[0], STEPS))
+def test_truncated_dcd_is_refused(channel, torn, tmp_path):
+    written = WRITERS["OpenMM"](tmp_path, channel[0], torn)
     data = written.trajectory.read_bytes()
     written.trajectory.write_bytes(data[: int(0.6 * len(data))])
     with pytest.raises(TrajectoryDamageError, match="promises 6 frames and 3 are there"):
@@ -341,13 +383,64 @@ def test_chains_are_told_by_sequence_however_named(order, letters, numbering, cu
     assert [found[index] for index in range(topology.n_residues)] == given_numbers
 
 
+def lettered(texts, *, caps=False):
+    """One chain of CA atoms for all texts, numbered through as in a GRO file."""
+    topology, count = md.Topology(), 0
+    chain = topology.add_chain()
+    for text in texts:
+        ends = (["ACE"], ["NME"]) if caps else ([], [])
+        for name in [*ends[0], *(NAMES[letter] for letter in text), *ends[1]]:
+            count += 1
+            residue = topology.add_residue(name, chain, resSeq=count)
+            topology.add_atom("CA", md.element.carbon, residue)
+    return topology
+
+
+def part_of(subunit, first, last):
+    return subunits()[subunit].sequence[first - 1 : last]
+
+
+def test_mutants_are_recognised_and_told():
+    """As between species: a few homologous residues."""
+    texts = [list(part_of(name, 560, 840)) for name in ("GluN1", "GluN2B")]
+    texts[0][616 - 560], texts[0][640 - 560], texts[1][700 - 560] = "Q", "V", "R"
+    first, second = find_chains(lettered(["".join(text) for text in texts]))
+    kept = [part_of("GluN1", n, n) for n in (616, 640)]
+    assert (first.subunit, first.differences) == ("GluN1", (f"{kept[0]}616Q", f"{kept[1]}640V"))
+    assert second.subunit == "GluN2B"
+    assert second.differences == (f"{part_of('GluN2B', 700, 700)}700R",)
+    assert first.alike == second.alike == ()
+    assert list(first.numbers.values()) == list(range(560, 841))
+
+
+def test_short_pieces_between_caps_are_told_by_the_longer_ones():
+    """The cut-out of the pore, numbered through: GluN2A and GluN2B are alike there."""
+    spans = [("GluN1", 612, 619), ("GluN1", 638, 653), ("GluN2B", 612, 620), ("GluN2B", 639, 653)]
+    first, second = find_chains(lettered([part_of(*span) for span in spans], caps=True))
+    assert (first.subunit, first.alike) == ("GluN1", ())
+    assert list(first.numbers.values()) == [*range(611, 621), *range(637, 655)]
+    assert {second.subunit, *second.alike} == {"GluN2A", "GluN2B"}
+    assert len(second.numbers) == 11 + 17
+
+
+def test_another_glutamate_receptor_is_no_nmda_receptor():
+    """Close to GluA2, of which the end of M3 is the same."""
+    text = (
+        "GVFSFLDPLAYEIWMCIVFAYIGVSVVLFLVSRFSPYEWHTEEFEDGRETQSSESTNEFGIFNSLWFSLGAFMQQGCDISPRSLSGR"
+        "IVGGVWWFFTLIIISSYTANLAAFLTVERMVSPIESAEDLSKQTEIAYGTLDSGSTKEFFRRSKIAVFDKMWTYMRS"
+    )
+    topology = lettered([text] * 4)
+    chains = find_chains(topology)
+    assert {chain.subunit for chain in chains} == {""}
+
+
 # ------------------------------------------------------------------ the analysis and its words
 
 
 @pytest.fixture(scope="module")
-def folder(channel, tmp_path_factory):
+def folder(channel, torn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
-    write_gromacs(folder, channel[0], torn_frames(channel[0], STEPS))
+    write_gromacs(folder, channel[0], torn)
     return folder
 
 

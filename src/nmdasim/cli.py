@@ -4,9 +4,10 @@ import argparse
 import json
 import math
 import os
+import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,12 +192,28 @@ def _analyse(asked: argparse.Namespace) -> int:
         _print_json(results)
         return 0
     for folder, outcome in results.items():
-        print(folder)
-        for estimate in outcome["estimates"]:
-            error = estimate["error"]
-            spread = f"± {error:.3g}" if error == error else f"({estimate['note']})"
-            print(f"  {estimate['name']:34s} {estimate['mean']:.4g} {spread} {estimate['unit']}")
+        _print_outcome(folder, outcome)
     return 0
+
+
+def _print_outcome(folder: str, outcome: Mapping[str, Any]) -> None:
+    print(folder)
+    known = [estimate for estimate in outcome["estimates"] if estimate["n_frames"]]
+    for estimate in known:
+        error = estimate["error"]
+        spread = f"± {error:.3g}" if error == error else f"({estimate['note']})"
+        print(f"  {estimate['name']:34s} {estimate['mean']:.4g} {spread} {estimate['unit']}")
+    missing = [e["name"] for e in outcome["estimates"] if not e["n_frames"]]
+    if missing:
+        print(f"  not defined in any frame: {', '.join(missing)}")
+    for check in outcome["checks"]:
+        if not check["passed"]:
+            print(
+                f"  check failed: {check['name']}: {check['value']:.3g}, limit {check['limit']:.3g}"
+                f" {check['unit']}".rstrip()
+                + f" ({check['detail']})"
+            )
+    print(f"  to see it: nmdasim report {shlex.quote(folder)} -o FILE.html")
 
 
 def _foreign_run(asked: argparse.Namespace) -> Any:  # noqa: ANN401 - imported lazily

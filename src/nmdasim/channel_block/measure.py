@@ -106,8 +106,8 @@ class Blockade:
     """Radius of the pore at the ligand's depth, the ligand not counted, (n_frames,), nm; nan
     when the ligand is outside the levels."""
     radius_past: NDArray[np.float64]
-    """Least radius over the levels that the ligand spans, the ligand counted, (n_frames,),
-    nm; nan when it spans none."""
+    """Least radius over the levels that the ligand spans, the ligand counted, (n_frames,), nm;
+    of an ion at the level next to it. nan outside the levels."""
     filled_share: NDArray[np.float64]
     """Share of the lumen's cross-section that the ligand fills at the level nearest to its
     depth, (n_frames,); nan outside the levels and where not even a water fits."""
@@ -421,7 +421,7 @@ def measure_blockade(
         tilt=_angle_to_axis(_mean_of(frames, sites.aryl) - amine),
         rmsd=np.sqrt(((guest - np.asarray(reference, float)) ** 2).sum(-1).mean(-1)),
         radius_at=_radius_at(pore, centroid[:, 2]),
-        radius_past=_least_radius(past, span[:, 0], span[:, 1]),
+        radius_past=_radius_beside(past, span),
         filled_share=share,
         lumen_area=area,
         vestibule_volume=volume,
@@ -584,6 +584,15 @@ def _radius_at(pore: PoreProfile, depth: NDArray[np.float64]) -> NDArray[np.floa
             np.interp(height, pore.levels, radius, left=np.nan, right=np.nan)
             for height, radius in zip(depth, pore.radius, strict=True)
         ]
+    )
+
+
+def _radius_beside(past: PoreProfile, span: NDArray[np.float64]) -> NDArray[np.float64]:
+    # An ion is a point between two levels: the nearer one stands for it.
+    half = 0.5 * float(np.diff(past.levels).max(initial=0.0))
+    middle = span.mean(axis=1)
+    return _least_radius(
+        past, np.minimum(span[:, 0], middle - half), np.maximum(span[:, 1], middle + half)
     )
 
 

@@ -153,8 +153,8 @@ def plot_density(record: RunRecord) -> go.Figure | None:
         figure.update_xaxes(title_text=f"{what} per Å of height", range=[0.0, top], col=column)
         if not most[column]:
             figure.add_annotation(
-                text=f"none of the {what} was seen here", xref=f"x{column} domain", x=0.5,
-                yref="paper", y=0.5, showarrow=False, font={"size": 13},
+                text=f"none of the {what} was seen here", yref="paper", y=0.5, showarrow=False,
+                xref="x2 domain" if column == 2 else "x domain", x=0.5, font={"size": 13},
             )  # fmt: skip
     figure.update_layout(
         template=TEMPLATE, height=520, margin={"l": 60, "r": 150, "t": 35, "b": 50},

@@ -5,8 +5,9 @@ through all chains, NAMD cuts a chain into segments, a PDB file has 26 letters. 
 sequence and the order of the residues in the file.
 """
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mdtraj as md
 import numpy as np
@@ -15,8 +16,10 @@ from nmdasim.errors import SelectionError
 from nmdasim.subunits import ONE_LETTER, recognise_subunit, subunits
 from nmdasim.trajectory.model import CAPS
 
-# Pieces shorter than this cannot be told without the numbers of their neighbours.
+# Pieces shorter than this cannot be told by themselves.
 _MIN_BLOCK = 12
+# Between caps, pieces down to this are told where they occur once beside a longer one.
+_MIN_PIECE = 5
 # Least share of equal residues within a block, as for whole chains in `subunits`.
 _MIN_IDENTITY = 0.8
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -34,6 +37,10 @@ class ChainOfReceptor:
     numbers: dict[int, int]
     """UniProt number of each residue by its place in the topology; the file's own numbers where
     the sequence is of no subunit. Caps have the number beside their residue."""
+    differences: tuple[str, ...] = ()
+    """Residues that are not those of the human subunit, such as I655V, in order."""
+    alike: tuple[str, ...] = ()
+    """Other subunits whose sequence fits the given residues as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,7 @@ class _Block:
     subunit: str
     numbers: dict[int, int]
     letter: str
+    by_number: bool = False
 
 
 def find_chains(topology: md.Topology) -> tuple[ChainOfReceptor, ...]:
@@ -66,12 +74,14 @@ def find_chains(topology: md.Topology) -> tuple[ChainOfReceptor, ...]:
     -----
     First each stretch with rising numbers is compared as it is numbered, with one shift for all
     of it, which tells short pieces too. A stretch that fits no subunit is cut into pieces
-    without gaps, each of which is laid along the subunits by itself. Pieces that follow each
-    other with rising UniProt numbers of one subunit are one chain.
+    without gaps, each of which is laid along the subunits by itself; a short piece between caps
+    is laid beside the longer ones next to it. Pieces that follow each other with rising UniProt
+    numbers of one subunit are one chain.
     """
     blocks: list[_Block] = []
     for stretch in _stretches(topology):
         blocks += _numbered(stretch) or _laid(stretch)
+    blocks = _beside(topology, blocks)
     if not blocks:
         raise SelectionError(
             "the topology holds no amino acids: give the topology of the whole system, or check "
@@ -84,7 +94,15 @@ def find_chains(topology: md.Topology) -> tuple[ChainOfReceptor, ...]:
         taken = {chain.letter for chain in chains}
         own = block.letter if block.letter and block.letter not in taken else ""
         letter = own or next(free, f"P{len(chains) + 1}")
-        chains.append(ChainOfReceptor(letter=letter, subunit=block.subunit, numbers=block.numbers))
+        chains.append(
+            ChainOfReceptor(
+                letter=letter,
+                subunit=block.subunit,
+                numbers=block.numbers,
+                differences=_differences(topology, block),
+                alike=_alike(topology, block),
+            )
+        )
     return tuple(chains)
 
 
@@ -129,21 +147,110 @@ def _numbered(stretch: _Residues) -> list[_Block]:
     if known is None:
         return []
     numbers = {r.index: r.resSeq + known.shift for r in stretch}
-    return [_Block(subunit=known.subunit, numbers=numbers, letter=_letter_of(stretch[0]))]
+    return [
+        _Block(
+            subunit=known.subunit,
+            numbers=numbers,
+            letter=_letter_of(stretch[0]),
+            by_number=known.shift == 0,
+        )
+    ]
 
 
 def _laid(stretch: _Residues) -> list[_Block]:
     """Lay a stretch along the subunits without regard to its numbers."""
-    residues = [r for r in stretch if r.name in ONE_LETTER]
-    letters = np.array([ONE_LETTER[r.name] for r in residues])
     blocks: list[_Block] = []
-    for start, stop, subunit, shift in _cut(letters, 0, len(letters)):
-        part = residues[start:stop]
-        numbers = {
-            r.index: start + place + shift if subunit else r.resSeq for place, r in enumerate(part)
-        }
-        blocks.append(_Block(subunit=subunit, numbers=numbers, letter=_letter_of(part[0])))
+    for residues in _between_caps(stretch):
+        letters = np.array([ONE_LETTER[r.name] for r in residues])
+        for start, stop, subunit, shift in _cut(letters, 0, len(letters)):
+            part = residues[start:stop]
+            numbers = {
+                r.index: start + place + shift if subunit else r.resSeq
+                for place, r in enumerate(part)
+            }
+            blocks.append(_Block(subunit=subunit, numbers=numbers, letter=_letter_of(part[0])))
     return _with_caps(blocks, stretch)
+
+
+def _between_caps(stretch: _Residues) -> list[_Residues]:
+    """Cut a stretch at its caps, which end a piece of a chain."""
+    groups = itertools.groupby(stretch, key=lambda residue: residue.name in CAPS)
+    return [list(group) for capped, group in groups if not capped]
+
+
+def _beside(topology: md.Topology, blocks: Sequence[_Block]) -> list[_Block]:
+    """Tell short pieces that occur once before or after a longer one of the same chain."""
+    told = list(blocks)
+    for place, block in enumerate(blocks):
+        text = "".join(_letters(topology, block).values())
+        if block.subunit or not _MIN_PIECE <= len(text) < _MIN_BLOCK:
+            continue
+        known = [k for k, other in enumerate(told) if other.subunit]
+        sides = [[k for k in known if k > place][:1], [k for k in known if k < place][-1:]]
+        for after, side in enumerate(sides):
+            first = _number_beside(text, told[side[0]], after=bool(after)) if side else 0
+            if first:
+                # A cap in front has the number before.
+                first -= topology.residue(min(block.numbers)).name in CAPS
+                numbers = {index: first + k for k, index in enumerate(sorted(block.numbers))}
+                told[place] = replace(block, subunit=told[side[0]].subunit, numbers=numbers)
+                break
+    return told
+
+
+def _number_beside(text: str, longer: _Block, *, after: bool) -> int:
+    """Give the number of the first of some residues before or after a block, 0 if not sure."""
+    sequence = subunits()[longer.subunit].sequence
+    if after:
+        start, stop = max(longer.numbers.values()), len(sequence)
+    else:
+        start, stop = 0, min(longer.numbers.values()) - 1
+    first = sequence.find(text, start, stop)
+    alone = first >= 0 and sequence.find(text, first + 1, stop) < 0
+    return first + 1 if alone else 0
+
+
+def _letters(topology: md.Topology, block: _Block) -> dict[int, str]:
+    """One-letter codes of the amino acids of a block by their number."""
+    named = ((n, topology.residue(index).name) for index, n in block.numbers.items())
+    return {number: ONE_LETTER[name] for number, name in named if name in ONE_LETTER}
+
+
+def _differences(topology: md.Topology, block: _Block) -> tuple[str, ...]:
+    """List what differs from the human sequence as it is usually written, such as N616Q."""
+    if not block.subunit:
+        return ()
+    sequence = subunits()[block.subunit].sequence
+    return tuple(
+        f"{sequence[number - 1] if 0 < number <= len(sequence) else '-'}{number}{letter}"
+        for number, letter in _letters(topology, block).items()
+        if sequence[number - 1 : number] != letter
+    )
+
+
+def _alike(topology: md.Topology, block: _Block) -> tuple[str, ...]:
+    """Name the other subunits along which the pieces of a chain lie as well."""
+    # Numbers as in UniProt tell subunits apart that the letters do not.
+    if not block.subunit or block.by_number:
+        return ()
+    letters = _letters(topology, block)
+    pieces = [
+        "".join(letters[number] for _, number in piece)
+        for _, piece in itertools.groupby(enumerate(sorted(letters)), key=lambda at: at[1] - at[0])
+    ]
+    wrong = len(_differences(topology, block))
+    return tuple(
+        name
+        for name, subunit in subunits().items()
+        if name != block.subunit
+        and sum(len(piece) - _most_equal(piece, subunit.sequence) for piece in pieces) <= wrong
+    )
+
+
+def _most_equal(text: str, sequence: str) -> int:
+    """Count equal residues where a text lies best along a sequence."""
+    same = np.array(list(text))[:, None] == np.array(list(sequence))
+    return int(max(same.diagonal(k).sum() for k in range(1 - len(text), len(sequence))))
 
 
 def _cut(letters: np.ndarray, start: int, stop: int) -> list[tuple[int, int, str, int]]:
@@ -203,10 +310,7 @@ def _with_caps(blocks: list[_Block], stretch: _Residues) -> list[_Block]:
             for block in blocks:
                 if index in block.numbers:
                     block.numbers[residue.index] = block.numbers[index] - side
-    return [
-        _Block(subunit=b.subunit, numbers=dict(sorted(b.numbers.items())), letter=b.letter)
-        for b in blocks
-    ]
+    return [replace(block, numbers=dict(sorted(block.numbers.items()))) for block in blocks]
 
 
 def _joined(blocks: Sequence[_Block]) -> list[_Block]:
@@ -220,9 +324,7 @@ def _joined(blocks: Sequence[_Block]) -> list[_Block]:
             and block.subunit == last.subunit
             and min(block.numbers.values()) >= max(last.numbers.values()) - 1
         ):
-            joined[open_at] = _Block(
-                subunit=last.subunit, numbers=last.numbers | block.numbers, letter=last.letter
-            )
+            joined[open_at] = replace(last, numbers=last.numbers | block.numbers)
             continue
         if block.subunit:
             open_at = len(joined)

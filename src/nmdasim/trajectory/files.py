@@ -279,10 +279,12 @@ def _load(path: Path) -> md.Trajectory:
 @contextmanager
 def _silenced() -> Iterator[None]:
     """Keep to itself what mdtraj has to say on optional packages and residues alike in number."""
-    # The reader of DCD files prints to the standard output below Python.
+    # The reader of DCD files greets each file on the standard output, below Python. What is wrong
+    # with a file, it raises.
     sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)

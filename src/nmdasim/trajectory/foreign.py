@@ -52,6 +52,9 @@ _WINDOW = 120
 # its own overlaps.
 _OVERLAP_NM = 0.18
 _OVERLAP_SHARE = 0.005
+# The membrane domains of GluN2A and GluN2B differ by 4 of 115 residues: what differs more is none
+# of them with a few mutations.
+_DIFFERENT_SHARE = 0.05
 
 
 def open_trajectory(
@@ -125,6 +128,9 @@ def open_trajectory(
     found = find_ligand(given, whole, bonds, states=states, residue=ligand_residue)
     chains = find_chains(given)
     named = _renamed(given, chains)
+    # Where elements are guessed from names, MG is a virtual site and CL1 may be a carbon.
+    for index, atom in zip(found.atoms.tolist(), found.mol.GetAtoms(), strict=True):
+        named.atom(index).element = md.element.get_by_symbol(atom.GetSymbol())
     protein = np.array(sorted(i for chain in chains for i in _atoms_of(given, chain)), np.intp)
     solute = np.union1d(protein, found.atoms)
     _check_whole(whole, bonds, solute, paths[0])
@@ -159,7 +165,11 @@ def open_trajectory(
             "trajectories": [str(path) for path in paths],
             "stride": stride,
             "frame_ps": frame_ps,
-            "checks": [asdict(_check_box(given, pieces[0]))],
+            "differences": {c.letter: list(c.differences) for c in chains if c.differences},
+            "checks": [
+                asdict(check)
+                for check in (_check_box(given, pieces[0]), *_check_sequence(named, chains))
+            ],
         },
         stride=stride,
     )
@@ -237,7 +247,7 @@ def _pieces(
 ) -> tuple[Piece, ...]:
     """Count frames and see that times rise from file to file."""
     pieces: list[Piece] = []
-    n_before, last_time = 0, -np.inf
+    n_before, known = 0, (-np.inf, -np.inf)
     for path in paths:
         n_frames = count_frames(path, topology)
         if not n_frames:
@@ -247,7 +257,7 @@ def _pieces(
             read_one(path, topology, 0)
             times = np.float64(frame_ps or 0.0) * (n_before + np.arange(n_frames))
         else:
-            skip, last_time = _overlap(path, topology, n_frames, last_time)
+            skip, known = _overlap(path, topology, n_frames, known)
         pieces.append(
             Piece(path=path, first_frame=n_before, n_frames=n_frames - skip, skip=skip,
                   time_ps=times)
@@ -256,26 +266,35 @@ def _pieces(
     return tuple(pieces)
 
 
-def _overlap(path: Path, topology: md.Topology, n_frames: int, before: float) -> tuple[int, float]:
-    """Count the frames at the start of a file that the file before it holds already."""
+def _overlap(
+    path: Path, topology: md.Topology, n_frames: int, before: tuple[float, float]
+) -> tuple[int, tuple[float, float]]:
+    """Count the frames at the start of a file that the file before it holds already.
+
+    Of a file and of the one before, the times of the first and the last frame are told.
+    """
     if not has_times(path):
         raise TrajectoryError(
             f"{path} does not state the time of its frames: give the time between them by "
             "--frame-ps (frame_ps=)"
         )
     first, last = (float(read_one(path, topology, k)[2][0]) for k in (0, n_frames - 1))
-    if not last > before or (n_frames > 1 and not last > first):
+    # A file that begins where the one before began is no continuation: its clock was set back,
+    # and frames of equal times are not the same frames.
+    if first <= before[0] or last <= before[1] or (n_frames > 1 and last <= first):
         raise TrajectoryError(
-            f"the times of {path} run from {first:g} to {last:g} ps and do not rise"
-            + (f" beyond the {before:g} ps of the file before" if np.isfinite(before) else "")
-            + ": give the files of one simulation in their order, or the time between frames by "
-            "--frame-ps (frame_ps=)"
-        )
+            f"the times of {path} run from {first:g} to {last:g} ps"
+            + (f" after {before[0]:g} to {before[1]:g} ps in the file before"
+               if np.isfinite(before[0]) else "")
+            + ", but must rise: give the files of one simulation in their order, and where each "
+            "begins anew the time between frames by --frame-ps (frame_ps=), which numbers them "
+            "through"
+        )  # fmt: skip
     skip, time = 0, first
-    while time <= before:
+    while time <= before[1]:
         skip += 1
         time = float(read_one(path, topology, skip)[2][0])
-    return skip, last
+    return skip, (first, last)
 
 
 def _check_box(topology: md.Topology, piece: Piece) -> Check:
@@ -302,6 +321,47 @@ def _check_box(topology: md.Topology, piece: Piece) -> Check:
         detail="beyond it the frames were turned after they were wrapped, and what is told of "
         "water and ions far from the pore is wrong",
     )
+
+
+def _check_sequence(topology: md.Topology, chains: Sequence[ChainOfReceptor]) -> tuple[Check, ...]:
+    """Hold the chains against the human subunits: mutants and relatives are taken and told."""
+    known = [chain for chain in chains if chain.subunit]
+    sizes = [sum(topology.residue(i).name in ONE_LETTER for i in chain.numbers) for chain in known]
+    shares = [len(chain.differences) / size for chain, size in zip(known, sizes, strict=True)]
+    worst = max(shares, default=0.0)
+    listed = {
+        f"{chain.subunit} {text}" + _ring_named(chain.subunit, text): None
+        for chain in known
+        for text in chain.differences
+    }
+    more = f" and {len(listed) - 12} more" if len(listed) > 12 else ""
+    check = Check(
+        name="largest share of a subunit's residues that differ from the human sequence",
+        value=worst,
+        limit=_DIFFERENT_SHARE,
+        passed=worst <= _DIFFERENT_SHARE,
+        detail=(", ".join([*listed][:12]) + more or "none differs")
+        + "; beyond the limit it may be another subunit, such as GluN2C, which is not known here",
+    )
+    unsure = [chain for chain in known if chain.alike]
+    if not unsure:
+        return (check,)
+    names = "; ".join(
+        f"chain {c.letter} is taken as {c.subunit} and fits {', '.join(c.alike)} as well"
+        for c in unsure
+    )
+    return check, Check(
+        name="chains whose residues fit more than one subunit",
+        value=float(len(unsure)),
+        limit=0.0,
+        passed=False,
+        detail=f"{names}: give residues their UniProt numbers, or a topology with more of them",
+    )
+
+
+def _ring_named(subunit: str, difference: str) -> str:
+    ring = ring_of(subunit, int(difference[1:-1]))
+    return f" ({ring} ring)" if ring else ""
 
 
 # ------------------------------------------------------------------------- bonds and molecules

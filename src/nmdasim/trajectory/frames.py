@@ -26,7 +26,7 @@ from nmdasim.trajectory.imaging import (
     turn,
 )
 from nmdasim.trajectory.landmarks import pore_atoms
-from nmdasim.trajectory.model import Chunk, Run
+from nmdasim.trajectory.model import Chunk, Piece, Run
 
 # A chunk holds about so many atoms, so that memory does not grow with the system either.
 _CHUNK_ATOMS = 400_000
@@ -239,10 +239,12 @@ def _placed(raw: _Raw, place: _Place) -> Chunk:
 def _raw_frames(run: Run, chunk: int | None) -> Iterator[_Raw]:
     """Read every frame that the stride picks, as the files hold them."""
     size = chunk or max(1, min(_CHUNK, _CHUNK_ATOMS // run.topology.n_atoms))
-    n_done = 0
+    n_done, before = 0, np.array([-np.inf])
     for piece in run.pieces:
         number = piece.first_frame
         for xyz, box, time in read_piece(piece, run.topology, size):
+            _check_rising(piece, np.concatenate([before, time]))
+            before = time[-1:]
             kept = slice(-number % run.stride, None, run.stride)
             number += len(xyz)
             if not len(xyz[kept]):
@@ -254,3 +256,15 @@ def _raw_frames(run: Run, chunk: int | None) -> Iterator[_Raw]:
                 time_ps=time[kept],
             )
             n_done += len(xyz[kept])
+
+
+def _check_rising(piece: Piece, time_ps: NDArray[np.float64]) -> None:
+    """Refuse a file whose clock is set back within it, as in runs that were joined."""
+    falls = np.flatnonzero(np.diff(time_ps) <= 0.0)
+    if len(falls):
+        one, other = time_ps[falls[0] : falls[0] + 2]
+        raise TrajectoryError(
+            f"{piece.path} has a frame at {other:g} ps after one at {one:g} ps, but times must "
+            "rise: give each simulation by itself, or the time between frames by --frame-ps "
+            "(frame_ps=), which numbers them through"
+        )
