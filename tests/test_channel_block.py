@@ -278,6 +278,36 @@ def test_lone_pair_or_hydrogens_tell_the_direction(run, smiles, n_hydrogens, n_n
     assert (len(sites.amine_hydrogens), len(sites.amine_neighbours)) == (n_hydrogens, n_neighbours)
 
 
+def test_lone_pair_points_away_from_the_neighbours(run, trajectory, ligand_atoms):
+    """Three bonds whose sum is known: the lone pair is opposite."""
+    sites = blockade_sites(trajectory.topology, ligand=run.ligand, ligand_atoms=ligand_atoms)
+    others = np.setdiff1d(ligand_atoms, sites.amine)[:3]
+    neutral = dataclasses.replace(
+        sites, amine_hydrogens=np.empty(0, dtype=np.intp), amine_neighbours=others
+    )
+    frames = trajectory.xyz[:1].astype(float)
+    # All below the nitrogen; to the sides they cancel.
+    bonds = np.array([[0.0, 0.0, -0.15], [0.1, 0.0, -0.1], [-0.1, 0.0, -0.1]])
+    frames[0, others] = frames[0, sites.amine] + bonds
+    got = measure_blockade(frames, sites=neutral, reference=heavy(run), levels=LEVELS)
+    assert np.degrees(got.ammonium_angle) == pytest.approx([0.0], abs=1e-3)
+    frames[0, others] = frames[0, sites.amine] + bonds[:, [2, 1, 0]]
+    got = measure_blockade(frames, sites=neutral, reference=heavy(run), levels=LEVELS)
+    assert np.degrees(got.ammonium_angle) == pytest.approx([90.0], abs=1e-3)
+
+
+def test_ion_between_two_levels_leaves_the_radius_beside_it(run, trajectory, ligand_atoms):
+    """One atom spans no level; what it leaves is told at the next one."""
+    sites = blockade_sites(trajectory.topology, ligand=run.ligand, ligand_atoms=ligand_atoms)
+    ion = dataclasses.replace(sites, ligand=sites.ligand[:1], ligand_radii=sites.ligand_radii[:1])
+    frames = trajectory.xyz[:1].astype(float)
+    frames[0, ion.ligand] = [[0.0, 0.0, 0.92]]
+    got = measure_blockade(frames, sites=ion, reference=frames[0, ion.ligand], levels=LEVELS)
+    beside = got.radius_ligand[0, np.abs(LEVELS - 0.92).argmin()]
+    assert got.radius_past[0] == pytest.approx(beside, abs=1e-6)
+    assert got.radius_past[0] < got.radius_at[0]
+
+
 def test_gate_is_as_wide_as_in_the_deposited_7eu8(measured):
     """Distances of opposite CA in the deposit (map at 4.07 Angstrom), by ring and subunit."""
     deposited = {
