@@ -204,11 +204,15 @@ def _in_lumen(
 
 @kernel
 def _nearest_level(levels: _Floats, z: float) -> int:
-    first, last = 0, len(levels) - 1
-    while last - first > 1:
-        middle = (first + last) // 2
-        if levels[middle] <= z:
-            first = middle
-        else:
-            last = middle
+    last = len(levels) - 1
+    if last == 0:
+        return 0
+    # Levels that are evenly spaced are met at once.
+    first = int((z - levels[0]) / (levels[last] - levels[0]) * last)
+    first = min(max(first, 0), last - 1)
+    while first > 0 and levels[first] > z:
+        first -= 1
+    while first < last - 1 and levels[first + 1] <= z:
+        first += 1
+    last = first + 1
     return first if z - levels[first] <= levels[last] - z else last

@@ -14,9 +14,10 @@ from nmdasim.pore.spheres import Spheres, checked_spheres, in_blocks
 PROBE_NM = 0.14
 # How far from the centre of the lumen it is looked at.
 _HALF_WINDOW_NM = 0.8
-# What is known of a cell: no room for a probe's centre, inside an atom of the wall, a probe's
-# centre gets there, a probe gets there, inside the blocker.
-_NARROW, _WALL, _CENTRE, _REACHED, _BLOCKER = 1, 2, 4, 8, 16
+# Cells of a row are bits of words, so that a word's worth of them is treated at once. Less than
+# 64, which leaves the sign alone.
+_BITS = 48
+_ALL = (1 << _BITS) - 1
 # Thickness of a slice of the volume, in cells of the plane.
 _SLICE = 2
 
@@ -200,9 +201,13 @@ def count_lumen(
 ):
     """Count the cells that a probe reaches, and those of them inside a guest, per frame."""
     n_slices, side = heights.shape[1], 2 * half + 1
-    field = np.zeros((n_slices, side, side), np.uint8)
-    stack = np.empty(field.size, np.int64)
-    box = np.empty(4, np.int64)
+    shape = n_slices, side, (side - 1) // _BITS + 1
+    # No room for a probe's centre, inside an atom of the wall, inside the guest, a probe's
+    # centre gets there, a probe gets there.
+    narrow, wall = np.empty(shape, np.int64), np.empty(shape, np.int64)
+    taken, centre = np.empty(shape, np.int64), np.empty(shape, np.int64)
+    reached = np.empty(shape, np.int64)
+    spread = np.empty((int(PROBE_NM / spacing) + 2, shape[2]), np.int64)
     for frame in range(len(frames)):
         x, y = 0.0, 0.0
         for s in range(n_slices):
@@ -213,35 +218,51 @@ def count_lumen(
             continue
         # Where the first cell lies.
         corner = x - half * spacing, y - half * spacing
-        box[0], box[1], box[2], box[3] = 0, side, 0, side
-        _mark(
-            field, frames[frame], picked, sizes, PROBE_NM, heights[frame], corner, spacing, box,
-            _NARROW,
-        )  # fmt: skip
-        n_centres = _flood(field, seeds[frame], corner, spacing, stack)
-        _enclose(stack, n_centres, side, int(PROBE_NM / spacing) + 2, box)
-        _mark(field, frames[frame], picked, sizes, 0.0, heights[frame], corner, spacing, box, _WALL)
-        _mark(
-            field, guests[frame], solid, guest_sizes, 0.0, heights[frame], corner, spacing, box,
-            _BLOCKER,
-        )  # fmt: skip
-        _widen(field, heights[frame], spacing, stack, n_centres, box)
+        _clear(narrow, side)
+        _clear(wall, side)
+        taken[:], centre[:], reached[:] = 0, 0, 0
+        at = heights[frame]
+        _mark(narrow, frames[frame], picked, sizes, PROBE_NM, at, corner, spacing)
+        _flood(narrow, seeds[frame], corner, spacing, centre)
+        _widen(centre, (at[-1] - at[0]) / max(1, n_slices - 1) / spacing, spacing, spread, reached)
+        _mark(wall, frames[frame], picked, sizes, 0.0, at, corner, spacing)
+        _mark(taken, guests[frame], solid, guest_sizes, 0.0, at, corner, spacing)
         n_cells, n_filled = 0, 0
         for s in range(n_slices):
-            for row in range(box[0], box[1]):
-                for column in range(box[2], box[3]):
-                    reached = field[s, row, column] & (_REACHED | _WALL) == _REACHED
-                    n_cells += reached
-                    n_filled += reached and field[s, row, column] & _BLOCKER != 0
             for row in range(side):
-                for column in range(side):
-                    field[s, row, column] = 0
+                for word in range(shape[2]):
+                    open_ = reached[s, row, word] & ~wall[s, row, word]
+                    if open_:
+                        n_cells += _bits_of(open_)
+                        n_filled += _bits_of(open_ & taken[s, row, word])
         cells[frame], filled[frame] = n_cells, n_filled
 
 
 @kernel
-def _mark(field, frame, picked, sizes, more, heights, corner, spacing, box, bit):
-    """Set a bit in the cells inside the atoms, which are so much larger."""
+def _clear(field, side):
+    """Unset all bits but those beyond the end of a row, which are no cells."""
+    n_words = field.shape[2]
+    field[:] = 0
+    beyond = _ALL & ~((1 << (side - (n_words - 1) * _BITS)) - 1)
+    for s in range(field.shape[0]):
+        for row in range(side):
+            field[s, row, n_words - 1] = beyond
+
+
+@kernel
+def _bits_of(word):
+    """Count the bits of a word that are set."""
+    word = word - (word >> 1 & 0x555555555555)
+    word = (word & 0x333333333333) + (word >> 2 & 0x333333333333)
+    word = word + (word >> 4) & 0x0F0F0F0F0F0F
+    # The sum of all bytes arrives in the uppermost.
+    return word * 0x010101010101 >> 40 & 0xFF
+
+
+@kernel
+def _mark(field, frame, picked, sizes, more, heights, corner, spacing):
+    """Set the cells inside the atoms, which are so much larger."""
+    side = field.shape[1]
     for k in range(len(picked)):
         size = sizes[k] + more
         z = frame[picked[k], 2]
@@ -250,115 +271,127 @@ def _mark(field, frame, picked, sizes, more, heights, corner, spacing, box, bit)
         x = (frame[picked[k], 0] - corner[0]) / spacing
         y = (frame[picked[k], 1] - corner[1]) / spacing
         wide = size / spacing
-        if x < box[0] - wide or x > box[1] + wide or y < box[2] - wide or y > box[3] + wide:
+        if x < -wide or x > side + wide or y < -wide or y > side + wide:
             continue
         for s in range(len(heights)):
             width2 = size**2 - (z - heights[s]) ** 2
             if width2 > 0.0:
-                _disc(field[s], x, y, math.sqrt(width2) / spacing, box, bit)
+                _disc(field[s], x, y, math.sqrt(width2) / spacing)
 
 
 @kernel
-def _disc(plane, x, y, radius, box, bit):
-    """Set a bit in the cells of a disc inside a box; lengths in cells."""
+def _disc(plane, x, y, radius):
+    """Set the cells of a disc; lengths in cells."""
+    side = len(plane)
     # Numbers that are not negative round down.
-    for row in range(int(max(x - radius + 1.0, box[0])), min(int(x + radius) + 1, box[1])):
+    for row in range(int(max(x - radius + 1.0, 0.0)), min(int(x + radius) + 1, side)):
         width2 = radius * radius - (row - x) ** 2
         if width2 < 0.0:
             continue
         width = math.sqrt(width2)
         if y + width < 0.0:
             continue
-        low = int(max(y - width + 1.0, box[2]))
-        for column in range(low, min(int(y + width) + 1, box[3])):
-            plane[row, column] |= np.uint8(bit)
+        first, last = int(max(y - width + 1.0, 0.0)), min(int(y + width), side - 1)
+        word = 0
+        while first <= last:
+            if first < _BITS:
+                after = min(last + 1, _BITS)
+                plane[row, word] |= (1 << after) - (1 << first)
+            first, last, word = max(first - _BITS, 0), last - _BITS, word + 1
 
 
 @kernel
-def _packed(s, row, column):
-    """Hold a cell in one number that needs no division to read."""
-    return s << 40 | row << 20 | column
-
-
-@kernel
-def _unpacked(cell):
-    """Slice, row and column of a cell."""
-    return cell >> 40, cell >> 20 & 0xFFFFF, cell & 0xFFFFF
-
-
-@kernel
-def _flood(field, seeds, corner, spacing, stack):
-    """Spread from the seeds to all cells where a probe's centre can go; their number.
-
-    The stack lists them afterwards.
-    """
-    n_slices, side = field.shape[0], field.shape[1]
-    count = 0
+def _flood(narrow, seeds, corner, spacing, centre):
+    """Spread from the seeds to all cells where a probe's centre can go."""
+    n_slices, side, n_words = narrow.shape
     for s in range(n_slices):
         row = int((seeds[s, 0] - corner[0]) / spacing + 0.5)
         column = int((seeds[s, 1] - corner[1]) / spacing + 0.5)
-        if 0 <= row < side and 0 <= column < side and not field[s, row, column]:
-            field[s, row, column] = _CENTRE
-            stack[count] = _packed(s, row, column)
-            count += 1
-    done = 0
-    while done < count:
-        at_s, at_row, at_column = _unpacked(stack[done])
-        done += 1
-        for way in range(6):
-            step = 1 - 2 * (way % 2)
-            s = at_s + (step if way < 2 else 0)
-            row = at_row + (step if 2 <= way < 4 else 0)
-            column = at_column + (step if way >= 4 else 0)
-            inside = 0 <= s < n_slices and 0 <= row < side and 0 <= column < side
-            if inside and not field[s, row, column]:
-                field[s, row, column] = _CENTRE
-                stack[count] = _packed(s, row, column)
-                count += 1
-    return count
+        if 0 <= row < side and 0 <= column < side:
+            word = column // _BITS
+            centre[s, row, word] |= 1 << (column - word * _BITS) & ~narrow[s, row, word]
+            while _spread_along(centre[s, row], narrow[s, row]):
+                pass
+    changed = True
+    while changed:
+        changed = False
+        for way in range(2):
+            # Upwards and back, so that bends cost rounds but lengths do not.
+            for n in range(n_slices * side):
+                place = n if way == 0 else n_slices * side - 1 - n
+                s, row = place // side, place % side
+                fresh = False
+                for word in range(n_words):
+                    bits = centre[s, row, word]
+                    if row > 0:
+                        bits |= centre[s, row - 1, word]
+                    if row < side - 1:
+                        bits |= centre[s, row + 1, word]
+                    if s > 0:
+                        bits |= centre[s - 1, row, word]
+                    if s < n_slices - 1:
+                        bits |= centre[s + 1, row, word]
+                    bits &= ~narrow[s, row, word]
+                    if bits != centre[s, row, word]:
+                        centre[s, row, word] = bits
+                        fresh = True
+                while fresh and _spread_along(centre[s, row], narrow[s, row]):
+                    pass
+                changed |= fresh
 
 
 @kernel
-def _enclose(stack, count, side, margin, box):
-    """Box of rows and columns around cells, with a margin."""
-    box[0], box[1], box[2], box[3] = side, 0, side, 0
-    for k in range(count):
-        _, row, column = _unpacked(stack[k])
-        box[0], box[1] = min(box[0], row), max(box[1], row + 1)
-        box[2], box[3] = min(box[2], column), max(box[3], column + 1)
-    box[0], box[2] = max(box[0] - margin, 0), max(box[2] - margin, 0)
-    box[1], box[3] = min(box[1] + margin, side), min(box[3] + margin, side)
+def _spread_along(row, narrow):
+    """Spread by one cell along a row; whether there was room."""
+    fresh = False
+    for word in range(len(row)):
+        bits = _spread_by_one(row, word) & ~narrow[word]
+        if bits != row[word]:
+            row[word] = bits
+            fresh = True
+    return fresh
 
 
 @kernel
-def _widen(field, heights, spacing, stack, n_centres, box):
-    """Mark what the probe covers around its centres.
+def _spread_by_one(row, word):
+    """Give a word of a row with the neighbours of its bits, also those in other words."""
+    bits = row[word] | row[word] << 1 | row[word] >> 1
+    if word > 0:
+        bits |= row[word - 1] >> (_BITS - 1)
+    if word < len(row) - 1:
+        bits |= row[word + 1] << (_BITS - 1)
+    return bits & _ALL
+
+
+@kernel
+def _widen(centre, thick, spacing, spread, reached):
+    """Mark what the probe covers around its centres; a slice is so many cells thick.
 
     Half a cell more than the probe, because a centre stands for its whole cell; what that
     reaches too far lies inside the atoms of the wall.
     """
-    n_slices, side = field.shape[0], field.shape[1]
-    thick = (heights[-1] - heights[0]) / max(1, n_slices - 1)
-    probe = PROBE_NM + 0.5 * spacing
-    for k in range(n_centres):
-        s, row, column = _unpacked(stack[k])
-        field[s, row, column] |= np.uint8(_REACHED)
-        if (
-            0 < row < side - 1
-            and 0 < column < side - 1
-            and field[s, row - 1, column] & _CENTRE
-            and field[s, row + 1, column] & _CENTRE
-            and field[s, row, column - 1] & _CENTRE
-            and field[s, row, column + 1] & _CENTRE
-            and (s == 0 or field[s - 1, row, column] & _CENTRE)
-            and (s == n_slices - 1 or field[s + 1, row, column] & _CENTRE)
-        ):
-            # Its neighbours cover what it would.
-            continue
-        for other in range(n_slices):
-            width2 = probe**2 - ((other - s) * thick) ** 2
-            if width2 > 0.0:
-                _disc(
-                    field[other], float(row), float(column), math.sqrt(width2) / spacing, box,
-                    _REACHED,
-                )  # fmt: skip
+    n_slices, side, n_words = centre.shape
+    probe = PROBE_NM / spacing + 0.5
+    most = int(probe)
+    for s in range(n_slices):
+        for row in range(side):
+            some = 0
+            for word in range(n_words):
+                some |= centre[s, row, word]
+                spread[0, word] = centre[s, row, word]
+            if not some:
+                continue
+            # How the row looks when it is widened by so many cells to both sides.
+            for more in range(1, most + 1):
+                for word in range(n_words):
+                    spread[more, word] = _spread_by_one(spread[more - 1], word)
+            for other in range(n_slices):
+                height2 = probe**2 - ((other - s) * thick) ** 2
+                if height2 <= 0.0:
+                    continue
+                for to in range(max(row - most, 0), min(row + most + 1, side)):
+                    width2 = height2 - (to - row) ** 2
+                    if width2 >= 0.0:
+                        width = int(math.sqrt(width2))
+                        for word in range(n_words):
+                            reached[other, to, word] |= spread[width, word]

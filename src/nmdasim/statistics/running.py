@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nmdasim.errors import StatisticsError
 from nmdasim.statistics.estimates import MIN_EFFECTIVE
-from nmdasim.statistics.series import statistical_inefficiency
+from nmdasim.statistics.series import inefficiencies
 
 _MAX_BATCHES = 256
 
@@ -111,9 +111,22 @@ class RunningMeans:
             raise StatisticsError("a value is infinite; give nan where a column is not defined")
         done = 0
         while done < len(rows):
+            whole = min((len(rows) - done) // self._length, len(self._count) - self._full)
             taken = min(self._length - self._open, len(rows) - done)
-            self._gather(rows[done : done + taken])
+            if self._open or not whole:
+                self._gather(rows[done : done + taken])
+            else:
+                taken = whole * self._length
+                self._fill(rows[done : done + taken].reshape(whole, self._length, rows.shape[1]))
             done += taken
+
+    def _fill(self, batches: NDArray) -> None:
+        """Put whole batches behind those that are full, of which none is open."""
+        at = slice(self._full, self._full + len(batches))
+        self._count[at], self._mean[at], self._squares[at] = _moments(batches)
+        self._full = at.stop
+        if self._full == len(self._count):
+            self._halve()
 
     def _gather(self, rows: NDArray) -> None:
         """Put frames into the open batch, which they at most fill."""
@@ -166,12 +179,15 @@ class RunningMeans:
         # A batch that has barely begun is as noisy as a frame and would disturb the correlation.
         whole = slice(0, len(count) - (0 < 2 * self._open < self._length))
         error, worth = np.full(len(total), math.nan), np.full(len(total), math.nan)
-        for column in range(len(total)):
-            kept = count[whole, column] > 0
-            error[column], worth[column] = _error(
-                count[whole, column][kept], mean[whole, column][kept],
-                n=int(total[column]), variance=float(variance[column]),
-            )  # fmt: skip
+        kept = count[whole] > 0
+        # Columns that are defined in the same batches go together.
+        alike = {kept[:, column].tobytes(): kept[:, column] for column in range(len(total))}
+        for mine in alike.values():
+            columns = np.flatnonzero((kept == mine[:, None]).all(axis=0))
+            part = np.ix_(np.flatnonzero(mine), columns)
+            error[columns], worth[columns] = _errors(
+                count[whole][part], mean[whole][part], n=total[columns], variance=variance[columns]
+            )
         return ColumnMeans(
             mean=_fixed(middle), error=_fixed(error), deviation=_fixed(np.sqrt(variance)),
             n_defined=_fixed(total), n_effective=_fixed(worth),
@@ -179,12 +195,15 @@ class RunningMeans:
 
 
 def _moments(rows: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Count, mean and sum of squared deviations of each column, nan left out."""
+    """Count, mean and sum of squared deviations of each column of (..., n_frames, n_columns).
+
+    nan is left out.
+    """
     values = rows.astype(np.float64)
     defined = ~np.isnan(values)
-    count = defined.sum(axis=0)
-    mean = np.where(defined, values, 0.0).sum(axis=0) / np.maximum(count, 1)
-    squares = (np.where(defined, values - mean, 0.0) ** 2).sum(axis=0)
+    count = defined.sum(axis=-2)
+    mean = np.where(defined, values, 0.0).sum(axis=-2) / np.maximum(count, 1)
+    squares = (np.where(defined, values - mean[..., None, :], 0.0) ** 2).sum(axis=-2)
     return count, mean, squares
 
 
@@ -199,26 +218,31 @@ def _joined(
     return count, first[1] + step * share, squares
 
 
-def _error(
-    count: NDArray[np.int64], mean: NDArray[np.float64], *, n: int, variance: float
-) -> tuple[float, float]:
-    """Error of the mean and independent frames, from batches that hold something."""
-    if n < 1:
-        return math.nan, 0.0
-    inefficiency = statistical_inefficiency(mean)
-    if math.isnan(inefficiency) or variance <= 0.0:
-        return math.nan, math.nan
-    independent = len(mean) / inefficiency
-    if independent <= 1.0:
-        return math.nan, independent
-    middle = np.average(mean, weights=count)
-    scatter = float(np.average((mean - middle) ** 2, weights=count))
-    # No correlation makes frames worth more than independent ones.
-    squared = max(scatter / (independent - 1.0), variance / max(n - 1.0, 1.0))
-    worth = 1.0 + variance / squared
-    if min(independent, worth) < MIN_EFFECTIVE:
-        return math.nan, min(independent, worth)
-    return math.sqrt(squared), worth
+def _errors(
+    count: NDArray[np.int64],
+    mean: NDArray[np.float64],
+    *,
+    n: NDArray[np.int64],
+    variance: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Error of the mean and independent frames of each column, (n_batches, n_columns).
+
+    Every batch holds something. n frames of each column are defined.
+    """
+    if not len(mean):
+        return np.full(len(n), math.nan), np.where(n < 1, 0.0, math.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        independent = len(mean) / inefficiencies(mean.T)
+        independent[~(variance > 0.0)] = math.nan
+        middle = (count * mean).sum(axis=0) / count.sum(axis=0)
+        scatter = (count * (mean - middle) ** 2).sum(axis=0) / count.sum(axis=0)
+        # No correlation makes frames worth more than independent ones.
+        squared = np.maximum(scatter / (independent - 1.0), variance / np.maximum(n - 1.0, 1.0))
+        worth = np.minimum(independent, 1.0 + variance / squared)
+        enough = (independent > 1.0) & (worth >= MIN_EFFECTIVE)
+        error = np.where(enough, np.sqrt(squared), math.nan)
+        worth = np.where(enough, 1.0 + variance / squared, worth)
+    return error, np.where(independent > 1.0, worth, independent)
 
 
 def _fixed(values: NDArray) -> NDArray:

@@ -11,6 +11,8 @@ from nmdasim.errors import StatisticsError
 # Lags that are summed even when the correlation has crossed zero, because a rapidly oscillating
 # series is negative at lag one (the choice of Chodera et al. 2007).
 _MIN_LAGS = 3
+# About so many values are correlated at once.
+_MAX_AT_ONCE = 100_000
 # Long series are averaged down to about this many values before the start is searched.
 _MAX_VALUES = 2000
 _N_STARTS = 26
@@ -91,15 +93,38 @@ def statistical_inefficiency(series: ArrayLike) -> float:
     1.0
     """
     values = checked(series)
-    if len(values) < 2 or np.ptp(values) == 0.0:
-        return math.nan
-    correlation = _autocorrelation(values)
-    lags = np.arange(1, len(values))
-    stop = np.flatnonzero((correlation[1:] <= 0.0) & (lags > _MIN_LAGS))
-    last = int(stop[0]) if len(stop) else len(lags)
-    weights = 1.0 - lags[:last] / len(values)
-    summed = float(1.0 + 2.0 * np.sum(weights * correlation[1 : last + 1]))
-    return max(1.0, summed, _autoregressive(float(correlation[1]), len(values)))
+    return float(inefficiencies(values[None])[0]) if len(values) else math.nan
+
+
+def inefficiencies(series: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Count for many series at once how many frames make one independent sample.
+
+    Parameters
+    ----------
+    series : ndarray of float64, shape (n_series, n_frames)
+        At least one frame, all finite.
+
+    Returns
+    -------
+    inefficiency : ndarray of float64, shape (n_series,)
+        As `statistical_inefficiency` of each.
+    """
+    found = np.full(len(series), math.nan)
+    n = series.shape[1]
+    moving = np.flatnonzero(np.ptp(series, axis=1) > 0.0)
+    lags = np.arange(1, n)
+    # In parts, so that a long series costs little memory.
+    size = max(1, _MAX_AT_ONCE // n)
+    for first in range(0, len(moving), size):
+        rows = moving[first : first + size]
+        correlation = _autocorrelation(np.ascontiguousarray(series[rows]))[:, 1:]
+        stops = (correlation <= 0.0) & (lags > _MIN_LAGS)
+        last = np.where(stops.any(axis=1), stops.argmax(axis=1), n - 1)
+        weighted = np.where(lags - 1 < last[:, None], (1.0 - lags / n) * correlation, 0.0)
+        summed = 1.0 + 2.0 * weighted.sum(axis=1)
+        for row, whole, next_ in zip(rows, summed, correlation[:, 0], strict=True):
+            found[row] = max(1.0, whole, _autoregressive(float(next_), n))
+    return found
 
 
 def correlation_time(series: ArrayLike, *, interval: float) -> float:
@@ -321,15 +346,15 @@ def _autoregressive(correlation: float, n_frames: int) -> float:
     return (1.0 + phi) / (1.0 - phi) if phi < 1.0 else float(n_frames)
 
 
-def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Normalised autocorrelation at every lag, shape (n_frames,); one at lag zero."""
-    n = len(values)
+def _autocorrelation(series: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normalised autocorrelation at every lag, (n_series, n_frames); one at lag zero."""
+    n = series.shape[1]
     # Scaled first, so that neither tiny nor huge units lose the variance.
-    shifted = values - values.mean()
-    fluctuation = shifted / np.abs(shifted).max()
+    shifted = series - series.mean(axis=1, keepdims=True)
+    fluctuation = shifted / np.abs(shifted).max(axis=1, keepdims=True)
     # A power of two is fast whatever the length, and zeros change no sum.
     size = 1 << (2 * n - 1).bit_length()
     spectrum = np.abs(np.fft.rfft(fluctuation, n=size)) ** 2
-    sums = np.fft.irfft(spectrum, n=size)[:n]
+    sums = np.fft.irfft(spectrum, n=size)[:, :n]
     correlation = sums / np.arange(n, 0, -1)
-    return correlation / correlation[0]
+    return correlation / correlation[:, :1]
