@@ -22,7 +22,6 @@ from nmdasim.channel_block import (
     blockade_sites,
     dwell_times_table,
     measure_blockade,
-    merge_blockades,
     states_table,
 )
 from nmdasim.contacts import (
@@ -89,6 +88,9 @@ _UNITS = {
 }
 # These number the frames or name a state; they are no observables.
 _INDEX = ("frame", "time_ps", "conduction", "state", "gate_state")
+# What is kept of a chunk beside its blockade, and what of its blockade is not.
+_OF_PART = ("time_ps", "fit_rmsd")
+_PROFILES = ("radius_open", "radius_ligand", "centre_open")
 # Recorded by the simulation beside the frames, where it was nmdasim that ran it.
 _RECORDED = ("potential_kj_mol", "temperature_k")
 
@@ -125,7 +127,7 @@ class _Part:
     time_ps: NDArray[np.float64]
     fit_rmsd: NDArray[np.float64]
     blockade: Blockade
-    contacts: Interactions | None
+    contacts: Interactions
     particles: NDArray[np.float32]
     lumen: PoreProfile
     counts: NDArray[np.float64]
@@ -271,30 +273,48 @@ def _measure(run: Run, cores: int | None, progress: Callable[[int, int], None] |
     kinds = ["water"] * len(run.water) + list(run.ion_names)
     planes = ring_planes(dict(zip(RING_NAMES, start.ring_heights[0].tolist(), strict=True)))
     passages, density = Passages(kinds, planes=planes), PoreDensity(kinds)
-    contacts = InteractionsBuilder()
-    parts: list[_Part] = []
+    contacts, kept, bulk = InteractionsBuilder(), _room(run, start), []
     for part in map_frames(run, partial(_measure_chunk, run, sites, density), cores=cores):
         passages.add(part.particles, time_ps=part.time_ps, lumen=part.lumen)
         density.add_counts(part.counts)
         open_means.add(part.blockade.radius_open)
         ligand_means.add(part.blockade.radius_ligand)
-        if part.contacts:
-            contacts.add(part.contacts)
-        parts.append(_kept(part))
+        contacts.add(part.contacts)
+        bulk.append(part.bulk_per_nm3)
+        done = part.first_frame + len(part.time_ps)
+        for name, array in kept.items():
+            source = part if name in _OF_PART else part.blockade
+            array[part.first_frame : done] = getattr(source, name)
         if progress:
-            progress(part.first_frame + len(part.time_ps), run.n_frames)
+            progress(done, run.n_frames)
+    time_ps, fit_rmsd = (kept.pop(name) for name in _OF_PART)
+    nothing = {name: getattr(start, name)[:0].copy() for name in _PROFILES}
     return _Measured(
         start=start,
-        time_ps=np.concatenate([part.time_ps for part in parts]),
-        fit_rmsd=np.concatenate([part.fit_rmsd for part in parts]),
-        frames=merge_blockades([part.blockade for part in parts]),
+        time_ps=time_ps,
+        fit_rmsd=fit_rmsd,
+        frames=Blockade(levels=start.levels.copy(), **nothing, **kept),
         contacts=contacts.result(),
         radius_open=open_means.estimate(),
         radius_ligand=ligand_means.estimate(),
         passages=passages,
         density=density,
-        bulk_per_nm3=_mean_of_defined([part.bulk_per_nm3 for part in parts]),
+        bulk_per_nm3=_mean_of_defined(bulk),
     )
+
+
+def _room(run: Run, start: Blockade) -> dict[str, NDArray[Any]]:
+    """Make room for the single numbers of every frame; profiles would be some kilobytes each.
+
+    Single precision, which is that of the coordinates. A series is contiguous, so that a table
+    of it needs no copy.
+    """
+    kept: dict[str, NDArray[Any]] = {name: np.empty(run.n_frames) for name in _OF_PART}
+    for field in fields(Blockade):
+        if field.name not in ("levels", *_PROFILES):
+            shape = (run.n_frames, *getattr(start, field.name).shape[1:])
+            kept[field.name] = np.empty(shape, dtype=np.float32, order="F")
+    return kept
 
 
 def _sites(run: Run) -> _Sites:
@@ -353,26 +373,6 @@ def _mean_of_defined(values: Sequence[float]) -> float:
 def _measure_start(sites: _Sites) -> Blockade:
     return measure_blockade(
         sites.start[None], sites=sites.blockade, reference=sites.start[sites.blockade.ligand]
-    )
-
-
-def _kept(part: _Part) -> _Part:
-    """Drop what would make memory grow by some kilobytes with every frame."""
-    blockade = part.blockade
-    return replace(
-        part,
-        blockade=replace(
-            blockade,
-            radius_open=blockade.radius_open[:0].copy(),
-            radius_ligand=blockade.radius_ligand[:0].copy(),
-            centre_open=blockade.centre_open[:0].copy(),
-        ),
-        contacts=None,
-        particles=part.particles[:0].copy(),
-        lumen=PoreProfile(
-            levels=part.lumen.levels, radius=part.lumen.radius[:0], centre=part.lumen.centre[:0]
-        ),
-        counts=part.counts[:0].copy(),
     )
 
 

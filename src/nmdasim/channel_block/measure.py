@@ -639,11 +639,11 @@ def _vestibule(
     reached = (low >= pore.levels[0]) & (low < high) & (high <= pore.levels[-1])
     volume, share = np.full((2, len(frames)), np.nan)
     if reached.any():
+        # Usually all frames, which are then not copied.
+        some = slice(None) if reached.all() else reached
         volume[reached], share[reached] = lumen_volume(
-            PoreProfile(
-                levels=pore.levels, radius=pore.radius[reached], centre=pore.centre[reached]
-            ),
-            frames[reached],
+            PoreProfile(levels=pore.levels, radius=pore.radius[some], centre=pore.centre[some]),
+            frames[some],
             radii=radii,
             low=low[reached],
             high=high[reached],

@@ -216,9 +216,12 @@ def split_contacts(
 ) -> list[tuple[int, int, NDArray[np.int32], NDArray[np.float32]]]:
     """Residue, type, frames and distances of each contact that occurs, residue by residue."""
     n_types = len(interactions.types)
-    key = interactions.residue.astype(np.int64) * n_types + interactions.type
-    order = np.argsort(key, kind="stable")
-    keys, starts = np.unique(key[order], return_index=True)
+    # Numbers as short as they go: with long trajectories this is where memory peaks.
+    key = interactions.residue * np.uint32(n_types) + interactions.type.astype(np.uint32)
+    order = np.argsort(key, kind="stable").astype(np.uint32)
+    key = key[order]
+    starts = np.flatnonzero(np.diff(key, prepend=key[:1] + 1))
+    keys = key[starts]
     frames = np.split(interactions.frame[order], starts[1:])
     distances = np.split(interactions.distance[order], starts[1:])
     return [

@@ -210,13 +210,15 @@ def inner_radius(box: NDArray[np.float64]) -> NDArray[np.float64]:
     radius : ndarray of float64, shape (n_frames,), nm
         Half the shortest lattice vector; infinite without a box.
     """
-    vectors, lengths = np.empty(_NEIGHBOURS.shape), np.empty(len(_NEIGHBOURS))
-    return np.sqrt([_lattice(cell, vectors, lengths) for cell in box])
+    vectors, inverse = np.empty(_NEIGHBOURS.shape), np.empty(len(_NEIGHBOURS))
+    return np.sqrt([_lattice(cell, vectors, inverse) for cell in box])
 
 
 @kernel
-def _lattice(box: Floats, vectors: Floats, lengths: Floats) -> float:
-    """Fill in the vectors to the neighbouring cells; give the square of half the shortest.
+def _lattice(box: Floats, vectors: Floats, inverse: Floats) -> float:
+    """Fill in the vectors to the neighbouring cells and the inverse squares of their lengths.
+
+    Gives the square of half the shortest.
 
     Within that distance there is nothing nearer; without a box that is everywhere.
 
@@ -260,27 +262,28 @@ def _lattice(box: Floats, vectors: Floats, lengths: Floats) -> float:
                 changed = True
     shortest = np.inf
     for n in range(len(_NEIGHBOURS)):
-        lengths[n] = 0.0
+        length = 0.0
         for k in range(3):
             value = 0.0
             for i in range(3):
                 value += _NEIGHBOURS[n, i] * basis[i, k]
             vectors[n, k] = value
-            lengths[n] += value * value
-        shortest = min(shortest, lengths[n])
+            length += value * value
+        inverse[n] = 1.0 / length
+        shortest = min(shortest, length)
     return 0.25 * shortest
 
 
 @kernel
 def _nearest(
-    x: float, y: float, z: float, vectors: Floats, lengths: Floats, safe: float
+    x: float, y: float, z: float, vectors: Floats, inverse: Floats, safe: float
 ) -> tuple[float, float, float]:
     """Shorten a vector by whole box vectors as far as that goes."""
     moved = True
     while moved and x * x + y * y + z * z > safe:
         moved = False
         for n in range(vectors.shape[0]):
-            share = (x * vectors[n, 0] + y * vectors[n, 1] + z * vectors[n, 2]) / lengths[n]
+            share = (x * vectors[n, 0] + y * vectors[n, 1] + z * vectors[n, 2]) * inverse[n]
             # The margin keeps a point half-way between two images from going to and fro.
             if abs(share) > 0.5 + 1e-9:
                 cells = np.rint(share)
@@ -298,15 +301,15 @@ def _bring_together(
 ) -> Floats:  # fmt: skip
     longest = np.zeros(frames.shape[0])
     vectors = np.empty(_NEIGHBOURS.shape)
-    lengths = np.empty(len(_NEIGHBOURS))
+    inverse = np.empty(len(_NEIGHBOURS))
     for f in range(frames.shape[0]):
         xyz = frames[f]
-        safe = _lattice(box[f], vectors, lengths)
+        safe = _lattice(box[f], vectors, inverse)
         for n in range(parents.shape[0]):
             i, j = parents[n]
             x, y, z = _nearest(
                 float(xyz[i, 0]) - xyz[j, 0], float(xyz[i, 1]) - xyz[j, 1],
-                float(xyz[i, 2]) - xyz[j, 2], vectors, lengths, safe,
+                float(xyz[i, 2]) - xyz[j, 2], vectors, inverse, safe,
             )  # fmt: skip
             longest[f] = max(longest[f], x * x + y * y + z * z)
             xyz[i, 0] = xyz[j, 0] + x
@@ -317,7 +320,7 @@ def _bring_together(
             x = float(xyz[i, 0]) - xyz[j, 0]
             y = float(xyz[i, 1]) - xyz[j, 1]
             z = float(xyz[i, 2]) - xyz[j, 2]
-            a, b, c = _nearest(x, y, z, vectors, lengths, safe)
+            a, b, c = _nearest(x, y, z, vectors, inverse, safe)
             if a != x or b != y or c != z:
                 for m in range(starts[number], starts[number + 1]):
                     atom = members[m]
@@ -347,14 +350,14 @@ def nearest_points(
     """
     out = np.empty((xyz.shape[0], points.shape[0], 3), dtype=np.float32)
     vectors = np.empty(_NEIGHBOURS.shape)
-    lengths = np.empty(len(_NEIGHBOURS))
+    inverse = np.empty(len(_NEIGHBOURS))
     for f in range(xyz.shape[0]):
-        safe = _lattice(box[f], vectors, lengths)
+        safe = _lattice(box[f], vectors, inverse)
         for n in range(points.shape[0]):
             i = points[n]
             x, y, z = _nearest(
                 xyz[f, i, 0] - centre[f, 0], xyz[f, i, 1] - centre[f, 1],
-                xyz[f, i, 2] - centre[f, 2], vectors, lengths, safe,
+                xyz[f, i, 2] - centre[f, 2], vectors, inverse, safe,
             )  # fmt: skip
             out[f, n, 0] = x + centre[f, 0]
             out[f, n, 1] = y + centre[f, 1]
@@ -408,8 +411,8 @@ def close_pairs(
     pairs : ndarray of int, shape (n_pairs, 2)
     """
     vectors = np.empty(_NEIGHBOURS.shape)
-    lengths = np.empty(len(_NEIGHBOURS))
-    safe = _lattice(box, vectors, lengths)
+    inverse = np.empty(len(_NEIGHBOURS))
+    safe = _lattice(box, vectors, inverse)
     found = [(0, 0) for _ in range(0)]
     for i in range(len(xyz)):
         for j in range(max(0, i - window), i):
@@ -417,7 +420,7 @@ def close_pairs(
                 continue
             x, y, z = _nearest(
                 xyz[i, 0] - xyz[j, 0], xyz[i, 1] - xyz[j, 1], xyz[i, 2] - xyz[j, 2],
-                vectors, lengths, safe,
+                vectors, inverse, safe,
             )  # fmt: skip
             limit = reach[i] + reach[j]
             if x * x + y * y + z * z < limit * limit:
