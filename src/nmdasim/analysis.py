@@ -29,7 +29,6 @@ from nmdasim.contacts import (
     InteractionsBuilder,
     InteractionSites,
     contact_lifetimes_table,
-    contacts_by_frame_table,
     contacts_table,
     find_interactions,
     interaction_sites,
@@ -204,7 +203,7 @@ def analyse_run(
             region_of=regions.region_of,
         ),
         "ring_contacts": ring_contacts_table(measured.contacts, subunit_of=opened.subunit_of),
-        "contacts_by_frame": contacts_by_frame_table(measured.contacts),
+        "contacts_by_frame": _contacts_by_frame(measured.contacts),
         "contact_lifetimes": contact_lifetimes_table(
             measured.contacts,
             spacing_ps=_spacing(measured.time_ps),
@@ -221,7 +220,8 @@ def analyse_run(
     }
     analysis = Analysis(
         run=opened,
-        tables={name: _typed(name, columns) for name, columns in tables.items()},
+        # One after the other, so that no two forms of a long table are held together.
+        tables={name: _typed(name, tables.pop(name)) for name in list(tables)},
         estimates=estimates,
         checks=_checks(opened, frames),
     )
@@ -372,7 +372,10 @@ def _mean_of_defined(values: Sequence[float]) -> float:
 
 def _measure_start(sites: _Sites) -> Blockade:
     return measure_blockade(
-        sites.start[None], sites=sites.blockade, reference=sites.start[sites.blockade.ligand]
+        # As the frames are, or everything would be compiled for double precision as well.
+        sites.start[None].astype(np.float32),
+        sites=sites.blockade,
+        reference=sites.start[sites.blockade.ligand],
     )
 
 
@@ -428,6 +431,24 @@ def _rows(kind: type, records: Sequence[Any]) -> dict[str, list[object]]:
     """Turn records of one dataclass into columns."""
     return {
         field.name: [getattr(record, field.name) for record in records] for field in fields(kind)
+    }
+
+
+def _contacts_by_frame(found: Interactions) -> dict[str, Any]:
+    """Every contact of every frame, words as numbers: they come over and over."""
+    chains = sorted({residue.chain for residue in found.residues})
+    chain = np.array([chains.index(r.chain) for r in found.residues], dtype=np.int32)
+    number = np.array([r.number for r in found.residues], dtype=np.int32)
+    return {
+        "frame": found.frame,
+        "chain": pa.DictionaryArray.from_arrays(
+            chain[found.residue], pa.array(chains, pa.string())
+        ),
+        "number": number[found.residue],
+        "type": pa.DictionaryArray.from_arrays(
+            found.type.astype(np.int32), pa.array(found.types, pa.string())
+        ),
+        "distance_nm": found.distance,
     }
 
 

@@ -1,6 +1,6 @@
 """Contacts as occupancies with errors, folded by the two-fold symmetry, and as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -213,21 +213,19 @@ def contacts_by_frame_table(
 
 def split_contacts(
     interactions: Interactions,
-) -> list[tuple[int, int, NDArray[np.int32], NDArray[np.float32]]]:
+) -> Iterator[tuple[int, int, NDArray[np.int32], NDArray[np.float32]]]:
     """Residue, type, frames and distances of each contact that occurs, residue by residue."""
     n_types = len(interactions.types)
-    # Numbers as short as they go: with long trajectories this is where memory peaks.
     key = interactions.residue * np.uint32(n_types) + interactions.type.astype(np.uint32)
-    order = np.argsort(key, kind="stable").astype(np.uint32)
-    key = key[order]
-    starts = np.flatnonzero(np.diff(key, prepend=key[:1] + 1))
-    keys = key[starts]
-    frames = np.split(interactions.frame[order], starts[1:])
-    distances = np.split(interactions.distance[order], starts[1:])
-    return [
-        (int(k) // n_types, int(k) % n_types, f, d)
-        for k, f, d in zip(keys, frames, distances, strict=True)
-    ]
+    # One contact after the other: to sort all would take as much memory again as they do.
+    for k in np.unique(key):
+        mine = np.flatnonzero(key == k)
+        yield (
+            int(k) // n_types,
+            int(k) % n_types,
+            interactions.frame[mine],
+            interactions.distance[mine],
+        )
 
 
 class NearestSeries:
@@ -235,19 +233,24 @@ class NearestSeries:
 
     def __init__(self, interactions: Interactions) -> None:
         self._interactions = interactions
-        self._order = np.argsort(interactions.neighbour, kind="stable").astype(np.uint32)
-        places = np.arange(len(interactions.residues) + 1)
-        self._first = np.searchsorted(interactions.neighbour[self._order], places)
+        self._known: dict[tuple[int, ...], float] = {}
 
     def inefficiency(self, places: Sequence[int]) -> float:
         """Tell that of the distance to the nearest of some residues; nan when it is constant."""
+        # One residue has contacts of several types.
+        wanted = tuple(sorted(places))
+        if wanted not in self._known:
+            self._known[wanted] = statistical_inefficiency(self._series(wanted))
+        return self._known[wanted]
+
+    def _series(self, places: Sequence[int]) -> NDArray[np.float32]:
         found = self._interactions
         series = np.full(found.n_frames, found.thresholds.nearest_nm, dtype=np.float32)
         for place in places:
-            mine = self._order[self._first[place] : self._first[place + 1]]
+            mine = np.flatnonzero(found.neighbour == place)
             frames = np.searchsorted(found.neighbours_of, mine, side="right") - 1
             series[frames] = np.minimum(series[frames], found.neighbour_distance[mine])
-        return statistical_inefficiency(series)
+        return series
 
 
 def folded_label(subunit: str, residue: ContactResidue) -> str:

@@ -202,7 +202,8 @@ def _links_of(
 
 def _placed(raw: _Raw, place: _Place) -> Chunk:
     """Mend images, fit on the pore's backbone and bring water and ions to the pore."""
-    frames = raw.xyz[:, place.picked]
+    # Contiguous, which picking by index is not.
+    frames = raw.xyz.take(place.picked, axis=1)
     longest = bring_together(frames, raw.box, place.links)
     if (longest > TORN_NM).any():
         worst = int(longest.argmax())
