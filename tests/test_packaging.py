@@ -76,7 +76,7 @@ def test_wheel_holds_data_and_structures(wheel):
     assert len(shipped) > 10
     assert {f"nmdasim/structures/{p.relative_to(ROOT / 'structures')}" for p in shipped} <= names
     package = ROOT / "src" / "nmdasim"
-    files = [p for p in package.rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    files = [p for p in package.rglob("*") if p.is_file() and p.parent.name != "__pycache__"]
     assert {f"nmdasim/{path.relative_to(package)}" for path in files} <= names
     assert not [name for name in names if name.startswith(("tests/", "nmdasim/tests"))]
 
