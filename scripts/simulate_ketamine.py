@@ -38,7 +38,7 @@ def main() -> None:
         given.folder,
         inputs=nmdasim.run_inputs(
             protocol,
-            ligand={"name": "S-ketamine", "smiles": state.smiles, "charge": state.charge},
+            ligand={"name": "S-ketamine", "smiles": state.smiles, "charge": 1, "pose": 1},
             receptor={"name": receptor.name, "sha256": sha256_of(file)},
             production_ns=given.production_ns,
             seed=given.seed,

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import app, unit
 from rdkit import Chem, rdBase
+from rdkit.Chem import AllChem
 
 from nmdasim.errors import PoseError
 from nmdasim.ligand import ChargeState
+from nmdasim.pore import lumen_volume, radii_of, radius_profile
 from nmdasim.pose.scaffold import heavy_atoms, isomer, rmsd, skeleton
 from nmdasim.receptor import Receptor
 from nmdasim.structures import structures_folder
@@ -27,6 +29,8 @@ BOX_CENTRE, BOX_EDGES = (0.0, 0.0, 7.5), (18.0, 18.0, 20.0)
 CENTRE_BELOW, CENTRE_ABOVE = 14.0, 0.0
 SEED, EXHAUSTIVENESS = 1, 16
 _N_SEARCHED, _N_KEPT, _DISTINCT_ANGSTROM = 9, 3, 1.5
+# Not even equal spheres, packed as densely as they can be, fill more of a space (0.7405).
+_MAX_FILLED = 0.74
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,7 +76,8 @@ def dock(
     Raises
     ------
     PoseError
-        If the `docking` extra is not installed or no pose has a favourable score.
+        If the `docking` extra is not installed, the molecule is larger than 74 % of the
+        vestibule, or no pose has a favourable score.
 
     References
     ----------
@@ -82,6 +87,7 @@ def dock(
     """
     places = receptor.positions if positions is None else positions
     search, meeko = _search(receptor, state, places, seed)
+    _check_size(receptor, state, places)
     with rdBase.BlockLogs():
         search.dock(exhaustiveness=EXHAUSTIVENESS, n_poses=_N_SEARCHED)
         found = search.poses(n_poses=_N_SEARCHED)
@@ -293,6 +299,18 @@ def _give_receptor(
         file.write(rigid)
         file.flush()
         search.set_receptor(file.name)
+
+
+def _check_size(receptor: Receptor, state: ChargeState, places: NDArray[np.float64]) -> None:
+    """Refuse at once what has no room, for which a search would take very long."""
+    radii = radii_of([atom.element.symbol for atom in receptor.topology.atoms()])
+    profile = radius_profile(places, radii=radii)
+    height = CENTRE_BELOW / 10
+    (room,), _ = lumen_volume(profile, places, radii=radii, low=CENTRE_ABOVE / 10, high=height)
+    volume = AllChem.ComputeMolVolume(state.mol) / 1000
+    if volume > _MAX_FILLED * room:
+        why = f"it measures {volume:.2f} nm^3, the vestibule {room:.2f} nm^3"
+        raise PoseError(_does_not_fit(receptor, state, why))
 
 
 def _does_not_fit(receptor: Receptor, state: ChargeState, why: str) -> str:
