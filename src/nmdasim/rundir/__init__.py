@@ -33,24 +33,20 @@ from nmdasim.rundir.files import (
     write_json,
 )
 from nmdasim.rundir.folder import (
-    EXIT_RESUMABLE,
-    STATES,
-    RunStatus,
     check_built,
+    check_run_folder,
     create_run_folder,
     is_built,
     package_version,
     read_inputs,
     read_provenance,
     read_run_id,
-    read_status,
     remove_leftovers,
     software_versions,
     update_provenance,
-    write_status,
 )
 from nmdasim.rundir.inputs import format_toml, input_differences, plain_inputs, run_id
-from nmdasim.rundir.lock import HEARTBEAT_S, STALE_S, RunLock, lock_run
+from nmdasim.rundir.lock import HEARTBEAT_S, STALE_S, LockOwner, RunLock, lock_owner, lock_run
 from nmdasim.rundir.segments import (
     N_RESTART_FILES,
     Segment,
@@ -60,6 +56,18 @@ from nmdasim.rundir.segments import (
     read_segments,
     segment_file,
     set_aside_segments,
+)
+from nmdasim.rundir.status import (
+    EXIT_RESUMABLE,
+    STATES,
+    RunStatus,
+    RunSummary,
+    change_status,
+    failures_recorded,
+    find_runs,
+    read_status,
+    run_summary,
+    write_status,
 )
 
 __all__ = [
@@ -84,18 +92,25 @@ __all__ = [
     "STATUS",
     "SYSTEM",
     "TOPOLOGY",
+    "LockOwner",
     "RunLock",
     "RunStatus",
+    "RunSummary",
     "Segment",
+    "change_status",
     "check_built",
+    "check_run_folder",
     "commit_file",
     "create_run_folder",
+    "failures_recorded",
+    "find_runs",
     "flush_folder",
     "format_toml",
     "has_recorded_size",
     "input_differences",
     "is_built",
     "is_intact",
+    "lock_owner",
     "lock_run",
     "package_version",
     "plain_inputs",
@@ -108,6 +123,7 @@ __all__ = [
     "read_status",
     "remove_leftovers",
     "run_id",
+    "run_summary",
     "segment_file",
     "set_aside_segments",
     "sha256_of",

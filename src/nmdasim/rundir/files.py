@@ -160,12 +160,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: str | Path) -> dict[str, Any]:
     """Read a JSON document of a run folder.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         Existing file.
 
     Returns
@@ -178,7 +178,8 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is missing or is not a whole JSON document.
     """
     try:
-        content = json.loads(path.read_bytes())
+        with open(path, "rb", buffering=0) as file:
+            content = json.loads(file.read())
     except OSError as error:
         raise RunStorageError(f"could not read {path}: {error.strerror}") from error
     except ValueError as error:

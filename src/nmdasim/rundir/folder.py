@@ -1,10 +1,10 @@
-"""Making and recognising the folder of a run; its status and provenance."""
+"""Making and recognising the folder of a run; its provenance."""
 
+import contextlib
 import importlib.metadata
 import platform
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from nmdasim.rundir.files import (
     PROVENANCE,
     RUN,
     SEGMENTS,
-    STATUS,
     TEMPORARY,
     not_writable,
     read_json,
@@ -34,36 +33,7 @@ from nmdasim.rundir.inputs import (
     plain_inputs,
     run_id,
 )
-
-STATES = (
-    "building",
-    "equilibrating",
-    "running",
-    "finished",
-    "analysed",
-    "failed",
-    "interrupted",
-)
-"""Values that `RunStatus.state` may take."""
-
-EXIT_RESUMABLE = 75
-"""Exit code of a run that was asked to stop: the same command continues it (EX_TEMPFAIL)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStatus:
-    """What is known to be finished in a run folder."""
-
-    state: str
-    """One of `STATES`."""
-    reason: str = ""
-    """Why the run failed or was interrupted; empty otherwise."""
-    production_ps_done: float = 0.0
-    """Length of the committed production frames, in ps."""
-    production_ps_asked: float = 0.0
-    """Length of production that the inputs ask for, in ps."""
-    updated: str = ""
-    """Time of writing, ISO 8601 in UTC; set by `write_status`."""
+from nmdasim.rundir.lock import is_abandoned, lock_run
 
 
 def create_run_folder(folder: Path, inputs: Mapping[str, Any], *, extend: bool = False) -> str:
@@ -77,7 +47,8 @@ def create_run_folder(folder: Path, inputs: Mapping[str, Any], *, extend: bool =
         Everything that decides the result, in tables; see `run_id`.
     extend : bool
         Allow ``simulation.production_ns`` to grow beyond what the folder records. What is
-        committed is not touched; the record of the length and the run's identity change.
+        committed is not touched; the record of the length and the run's identity change, and
+        ``provenance.json`` remembers the former ones.
 
     Returns
     -------
@@ -88,20 +59,56 @@ def create_run_folder(folder: Path, inputs: Mapping[str, Any], *, extend: bool =
     ------
     RunFolderError
         If the folder holds another run (with the differences), holds foreign files, is a
-        file, or may not be written.
+        file, may not be written, or has to be written and is in use.
     RunStorageError
         If the disk is full.
     """
     asked = plain_inputs(inputs)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [item.name for item in folder.iterdir()]
-        if RUN in names:
-            _check_same_run(folder, asked, extend=extend)
-        else:
-            _check_empty(folder, names)
-            _write_run(folder, asked)
+    with _refusals_in_words(folder):
+        if not check_run_folder(folder, asked, extend=extend):
+            folder.mkdir(parents=True, exist_ok=True)
+            with lock_run(folder):
+                # Somebody else may have made or extended the run since the look.
+                if not check_run_folder(folder, asked, extend=extend):
+                    _write_run(folder, asked)
         (folder / SEGMENTS).mkdir(exist_ok=True)
+    return run_id(asked)
+
+
+def check_run_folder(folder: Path, inputs: Mapping[str, Any], *, extend: bool = False) -> bool:
+    """Refuse a folder that cannot be used for a run, before any work; nothing is written.
+
+    Parameters
+    ----------
+    folder, inputs, extend
+        As for `create_run_folder`.
+
+    Returns
+    -------
+    bool
+        Whether the folder holds this very run; otherwise it can be made, or extended, there.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder holds another run (with the differences) or foreign files, or is a file.
+    """
+    asked = plain_inputs(inputs)
+    with _refusals_in_words(folder):
+        try:
+            names = [item.name for item in folder.iterdir()]
+        except FileNotFoundError:
+            return False
+        if RUN in names:
+            return _is_same_run(folder, asked, extend=extend)
+        _check_empty(folder, names)
+    return False
+
+
+@contextlib.contextmanager
+def _refusals_in_words(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (FileExistsError, NotADirectoryError) as error:
         raise RunFolderError(
             f"{folder} is, or lies under, a file; a run needs a folder: choose another with -o"
@@ -114,10 +121,20 @@ def create_run_folder(folder: Path, inputs: Mapping[str, Any], *, extend: bool =
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in NOT_ALLOWED:
             raise not_writable(folder) from error
         raise
-    return run_id(asked)
 
 
 def _write_run(folder: Path, inputs: Mapping[str, Any]) -> None:
+    """Write the inputs; where they replace shorter ones, remember those."""
+    if (folder / RUN).exists():
+        entry = {
+            "when": utc_now(),
+            "from_id": read_run_id(folder),
+            "to_id": run_id(inputs),
+            "from_ns": read_inputs(folder)["simulation"]["production_ns"],
+            "to_ns": inputs["simulation"]["production_ns"],
+        }
+        before = read_provenance(folder).get("extensions", [])
+        update_provenance(folder, {"extensions": [*before, entry]})
     header = {"id": run_id(inputs), "created_by": f"nmdasim {package_version('nmdasim')}"}
     text = (
         "# Inputs of this run. They decide its result: do not edit, start another run instead.\n"
@@ -140,20 +157,22 @@ def _check_empty(folder: Path, names: Sequence[str]) -> None:
         )
 
 
-def _check_same_run(folder: Path, asked: Mapping[str, Any], *, extend: bool) -> None:
+def _is_same_run(folder: Path, asked: Mapping[str, Any], *, extend: bool) -> bool:
+    """Tell this run from one to be extended to it; refuse any other with the differences."""
     there = read_inputs(folder)
     differences = input_differences(there, asked)
     if not differences:
-        return
+        return True
     key = "simulation.production_ns"
     old = flat_inputs("", there).get(key)
     new = flat_inputs("", plain_inputs(asked)).get(key)
-    longer = old is not None and new is not None and new > old
-    if longer and len(differences) == 1:
+    only_length = old is not None and new is not None and len(differences) == 1
+    if only_length and new > old:  # type: ignore[operator]
         if extend:
-            _write_run(folder, asked)
-            return
-        advice = f"ask for {old} ns, or extend the run to {new} ns explicitly"
+            return False
+        advice = f"ask for {old} ns, or extend the run to {new} ns with --extend"
+    elif only_length and extend:
+        advice = f"what exists is not shortened: ask for more than {old} ns"
     else:
         advice = "repeat the inputs of that run to continue it, or choose another folder with -o"
     raise RunFolderError(
@@ -203,36 +222,6 @@ def read_inputs(folder: Path) -> dict[str, Any]:
 def read_run_id(folder: Path) -> str:
     """Return the identity of the run in a folder; errors as in `read_inputs`."""
     return run_id(read_inputs(folder))
-
-
-def write_status(folder: Path, status: RunStatus) -> RunStatus:
-    """Record what is finished, with the present time.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of a run.
-    status : RunStatus
-        What is to be recorded; `RunStatus.updated` is replaced.
-
-    Returns
-    -------
-    RunStatus
-        As recorded.
-    """
-    if status.state not in STATES:
-        raise RunFolderError(f"the state is {status.state!r}; allowed are {', '.join(STATES)}")
-    record = asdict(status) | {"updated": utc_now()}
-    write_json(folder / STATUS, record)
-    return RunStatus(**record)
-
-
-def read_status(folder: Path) -> RunStatus:
-    """Read what is finished; a folder without a record is ``building``."""
-    if not (folder / STATUS).exists():
-        return RunStatus(state="building")
-    record = read_json(folder / STATUS)
-    return RunStatus(**{key: record[key] for key in RunStatus.__slots__ if key in record})
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -319,5 +308,5 @@ def remove_leftovers(folder: Path) -> None:
     for parent in (folder, folder / SEGMENTS, (folder / BUILT_STATE).parent):
         for path in parent.glob(".*.tmp"):
             # Another process that asks for the lock right now owns temporary files of its own.
-            if not path.name.startswith(f".{LOCK}"):
+            if not path.name.startswith(f".{LOCK}") or is_abandoned(path):
                 path.unlink(missing_ok=True)

@@ -56,6 +56,47 @@ class RunLock:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockOwner:
+    """Who holds a run folder, as seen from outside."""
+
+    host: str
+    """Name of the computer."""
+    pid: int
+    """Number of the process."""
+    age_s: float
+    """Time since the last sign of life, in s, by the clock of this computer."""
+    alive: bool
+    """Whether the process exists, or on another computer was seen in the last `STALE_S`."""
+
+
+def lock_owner(folder: str | Path) -> LockOwner | None:
+    """Look who holds a run folder; nothing is written and nobody is waited for.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of a run.
+
+    Returns
+    -------
+    LockOwner or None
+        None without a lock.
+    """
+    path = f"{folder}/{LOCK}"
+    try:
+        age_s = time.time() - os.stat(path).st_mtime
+    except OSError:
+        return None
+    owner = _read_owner(Path(path)) or {}
+    return LockOwner(
+        host=str(owner.get("host", "(unknown)")),
+        pid=int(owner.get("pid", 0)),
+        age_s=age_s,
+        alive=_is_running(owner) if _is_of_this_machine(owner) else age_s < STALE_S,
+    )
+
+
 _held: dict[tuple[int, int, str], RunLock] = {}
 """Locks of this process, by process, thread and folder: makes `lock_run` re-entrant."""
 
@@ -76,8 +117,9 @@ def lock_run(
     heartbeat_s : float
         Seconds between two touches of the lock file.
     stale_s : float
-        An owner on another host, or in another container, counts as dead when its last
-        touch is older than this and no touch comes while one waits two heartbeats more.
+        An owner on another host, or in another container, is watched: at its first touch
+        it is alive, and without one it is dead when the last is older than this, or when
+        one has watched for so long.
 
     Yields
     ------
@@ -93,7 +135,8 @@ def lock_run(
     The lock is a file made with O_EXCL, which network file systems honour; flock is not
     used. It names host, process, start of the process and time. An owner on the same host
     is alive if its process exists and started when the lock says (read from /proc; where
-    there is none, if the process exists). Ages are taken from the file server's clock.
+    there is none, if the process exists). Ages are taken from the file server's clock, and
+    the watching ends whatever the clocks say.
     """
     folder = folder.resolve()
     key = (os.getpid(), threading.get_ident(), str(folder))
@@ -158,7 +201,8 @@ def _create_exclusively(path: Path, token: str) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        return False
+        # A network file system may repeat a request whose answer was lost: it is ours then.
+        return (_read_owner(path) or {}).get("token") == token
     except OSError as error:
         if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}:
             raise
@@ -179,9 +223,11 @@ def _create_without_link(path: Path, token: str) -> bool:
 
 def _take_over(path: Path, dead: Mapping[str, Any] | None, token: str, *, stale_s: float) -> None:
     """Replace the lock of a dead owner; only one of several contenders gets through."""
+    if not path.exists() and _create_exclusively(path, token):
+        return
     gate = path.with_name(f"{path.name}.takeover")
     if not _create_exclusively(gate, token):
-        if _age_s(gate) < stale_s:
+        if not is_abandoned(gate, stale_s=stale_s):
             raise RunFolderError(
                 f"{path.parent} is being taken over by another process at this moment: try again"
             )
@@ -228,25 +274,56 @@ def _machine() -> str:
 
 
 def _process_start(pid: int) -> str:
-    """Return the start of a process in clock ticks since boot; empty where not known."""
+    """Return the start of a process in clock ticks since boot; empty where not known.
+
+    A process that ended and waits for its parent to notice counts as gone.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]
+    return "" if fields[0] in {"Z", "X"} else fields[19]
 
 
 def _is_alive(path: Path, owner: Mapping[str, Any], *, heartbeat_s: float, stale_s: float) -> bool:
-    if owner.get("host") == platform.node() and owner.get("machine") == _machine():
+    if _is_of_this_machine(owner):
         return _is_running(owner)
-    if _age_s(path) < stale_s:
-        return True
     try:
-        before = path.stat().st_mtime_ns
-        time.sleep(2 * heartbeat_s)
-        return path.stat().st_mtime_ns != before
+        seen, age_s = path.stat().st_mtime_ns, _age_s(path)
+        # Two heartbeats at least, so that one look at an old time does not kill a living owner;
+        # at most as long as a dead owner's lock lasts, so that no clock keeps one waiting.
+        end = time.monotonic() + min(stale_s, max(2 * heartbeat_s, stale_s - age_s))
+        while time.monotonic() < end:
+            time.sleep(min(heartbeat_s / 4, max(end - time.monotonic(), 0.0)))
+            if path.stat().st_mtime_ns != seen:
+                return True
     except FileNotFoundError:
-        return False
+        pass
+    return False
+
+
+def is_abandoned(path: Path, *, stale_s: float = STALE_S) -> bool:
+    """Say whether a file that holds the record of an owner was left by one that is dead.
+
+    Parameters
+    ----------
+    path : Path
+        A file of the lock; its age decides where its record does not tell.
+    stale_s : float
+        Age in seconds beyond which an owner on another host counts as dead.
+
+    Returns
+    -------
+    bool
+    """
+    owner = _read_owner(path)
+    if owner is not None and _is_of_this_machine(owner):
+        return not _is_running(owner)
+    return _age_s(path) >= stale_s
+
+
+def _is_of_this_machine(owner: Mapping[str, Any]) -> bool:
+    return owner.get("host") == platform.node() and owner.get("machine") == _machine()
 
 
 def _is_running(owner: Mapping[str, Any]) -> bool:

@@ -66,9 +66,8 @@ def read_segments(folder: Path) -> tuple[Segment, ...]:
     RunStorageError
         If a manifest is damaged, or one in the middle is missing.
     """
-    paths = sorted((folder / SEGMENTS).glob("[0-9]*.json"))
     segments: list[Segment] = []
-    for path in paths:
+    for path in _manifests(folder):
         manifest = read_json(path)
         n_before = sum(segment.n_frames for segment in segments[-1:])
         expected = segments[-1].first_frame + n_before if segments else 0
@@ -88,6 +87,11 @@ def read_segments(folder: Path) -> tuple[Segment, ...]:
             )
         )
     return tuple(segments)
+
+
+def _manifests(folder: Path) -> list[Path]:
+    """List the manifests in order, also past the 100,000th with its longer name."""
+    return sorted((folder / SEGMENTS).glob("[0-9]*.json"), key=lambda path: int(path.stem))
 
 
 def is_intact(segment: Segment, suffix: str = "xtc") -> bool:
@@ -137,7 +141,7 @@ def set_aside_segments(folder: Path, first: int) -> Path:
     stamp = utc_now().replace(":", "").replace("+0000", "Z")
     target = folder / SEGMENTS / f"set-aside-{stamp}-{secrets.token_hex(2)}"
     target.mkdir()
-    for path in sorted((folder / SEGMENTS).glob("[0-9]*.json"), reverse=True):
+    for path in reversed(_manifests(folder)):
         index = int(path.stem)
         if index < first:
             break

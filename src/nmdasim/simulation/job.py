@@ -20,6 +20,7 @@ from nmdasim.rundir import (
     SYSTEM,
     TOPOLOGY,
     RunStatus,
+    change_status,
     check_built,
     create_run_folder,
     input_differences,
@@ -37,7 +38,6 @@ from nmdasim.rundir import (
     update_provenance,
     utc_now,
     write_atomic,
-    write_status,
 )
 from nmdasim.simulation.dynamics import Job, Plan, StopRequest, pack_xml, read_plan, unpack_xml
 from nmdasim.simulation.equilibration import BAROSTAT_STEPS, equilibrate
@@ -151,7 +151,7 @@ def create_run(
         remove_leftovers(folder)
         if is_built(folder):
             return folder
-        write_status(folder, RunStatus(state="building"))
+        change_status(folder, "building")
         _write_built(system, folder, receptor_file=Path(receptor_file), ligand_sdf=ligand_sdf)
         record = {
             "created": utc_now(),
@@ -293,8 +293,9 @@ def _finished(folder: Path, plan: Plan) -> RunStatus | None:
     length_ps = plan.n_frames * plan.frame_ps
     if status.state in {"finished", "analysed"} and status.production_ps_asked == length_ps:
         return status
-    done = RunStatus(state="finished", production_ps_done=length_ps, production_ps_asked=length_ps)
-    return write_status(folder, done)
+    return change_status(
+        folder, "finished", production_ps_done=length_ps, production_ps_asked=length_ps
+    )
 
 
 def _announce(choice: PlatformChoice) -> str:
@@ -339,13 +340,13 @@ def _run(job: Job) -> RunStatus:
 def _record(job: Job, state: str, reason: str = "") -> RunStatus:
     segments = read_segments(job.folder)
     n_frames = segments[-1].first_frame + segments[-1].n_frames if segments else 0
-    status = RunStatus(
-        state=state,
-        reason=reason,
+    return change_status(
+        job.folder,
+        state,
+        reason,
         production_ps_done=n_frames * job.plan.frame_ps,
         production_ps_asked=job.plan.n_frames * job.plan.frame_ps,
     )
-    return write_status(job.folder, status)
 
 
 def _record_best_effort(job: Job, state: str, reason: str) -> None:

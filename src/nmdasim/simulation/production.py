@@ -16,6 +16,7 @@ from nmdasim.rundir import (
     START,
     RunStatus,
     Segment,
+    change_status,
     commit_file,
     has_recorded_size,
     is_intact,
@@ -27,7 +28,6 @@ from nmdasim.rundir import (
     storage_error,
     write_atomic,
     write_json,
-    write_status,
 )
 from nmdasim.simulation.dynamics import (
     Job,
@@ -104,13 +104,13 @@ def produce(job: Job) -> RunStatus:
 
 def _record(job: Job, state: str, n_frames: int, reason: str = "") -> RunStatus:
     plan = job.plan
-    status = RunStatus(
-        state=state,
-        reason=reason,
+    return change_status(
+        job.folder,
+        state,
+        reason,
         production_ps_done=n_frames * plan.frame_ps,
         production_ps_asked=plan.n_frames * plan.frame_ps,
     )
-    return write_status(job.folder, status)
 
 
 # --- one segment -----------------------------------------------------------------------
