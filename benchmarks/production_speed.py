@@ -30,7 +30,6 @@ from nmdasim.simulation import choose_platform
 from nmdasim.simulation.dynamics import (
     Job,
     Plan,
-    StopRequest,
     apply_state,
     make_context,
     read_plan,
@@ -38,6 +37,7 @@ from nmdasim.simulation.dynamics import (
 )
 from nmdasim.simulation.production import produce_segment
 from nmdasim.simulation.progress import Display
+from nmdasim.stopping import StopRequest
 
 WATER_PLAN = Plan(
     temperature_k=310.0,

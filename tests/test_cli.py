@@ -12,7 +12,8 @@ from nmdasim import cli
 from nmdasim.receptor import receptor_file
 
 VERBS = (
-    "run", "analyse", "report", "ligands", "ligand", "poses", "receptors", "receptor", "doctor",
+    "run", "status", "analyse", "report", "ligands", "ligand", "poses", "receptors", "receptor",
+    "doctor",
 )  # fmt: skip
 HEAVY = ("numpy", "scipy", "rdkit", "openmm", "mdtraj", "gemmi", "pyarrow", "plotly", "jinja2",
          "rich", "propka")  # fmt: skip
@@ -115,6 +116,8 @@ def test_importing_the_package_imports_nothing_heavy():
         (["run", "S-ketamine", "--platform", "Quantum"], ("'Quantum'", "CPU")),
         (["run", "R-ketamine", "--pose", "99"], ("no start pose 99", "choose one from 1 to")),
         (["run", "R-ketamine", "--pose", "0"], ("no start pose 0", "from 1")),
+        (["status", "nothing"], ("nothing cannot be read", "folders of runs")),
+        (["status", "."], (". holds no run", "one level below")),
         (["analyse", "nothing"], ("nothing holds no run", "run.toml")),
         (["report", "nothing"], ("nothing holds no run", "run.toml")),
         (["ligand", "nonsense!", "-o", "out"], ("unknown ligand",)),
@@ -140,6 +143,7 @@ def test_bad_input_is_refused_in_one_line(refused, words, expected):
         ["run", "S-ketamine", "--ph", "15"],
         ["run", "S-ketamine", "--ph", "acid"],
         ["report"],
+        ["status"],
     ],
     ids=" ".join,
 )
@@ -174,6 +178,66 @@ def test_a_folder_with_another_run_is_refused_with_the_difference(refused, here,
     line = refused("run", "S-ketamine", "-o", "run")
     assert "holds a run with other inputs" in line
     assert "production_ns" in line
+
+
+def inputs_of(*words):
+    """Give the inputs that a command would record."""
+    from nmdasim.ligand import load_ligand, state_of
+    from nmdasim.rundir import sha256_of
+    from nmdasim.simulation import run_inputs
+    from nmdasim.system import VESTIBULE
+
+    asked = cli._parser().parse_args(["run", "S-ketamine", *words])
+    ligand = load_ligand("S-ketamine")
+    state = state_of(ligand)
+    receptor = receptor_file("7eu8")
+    return run_inputs(
+        VESTIBULE,
+        ligand={
+            "name": ligand.name,
+            "smiles": state.smiles,
+            "charge": state.charge,
+            "pose": asked.pose,
+        },
+        receptor={"name": receptor.parent.name, "sha256": sha256_of(receptor)},
+        production_ns=asked.production_ns,
+        seed=asked.seed,
+    )
+
+
+def test_another_run_is_refused_before_any_work(refused, here):
+    """Placing the ligand would find that there is no such pose; it is not come to that."""
+    from nmdasim.rundir import create_run_folder
+
+    create_run_folder(here / "run", inputs_of())
+    line = refused("run", "S-ketamine", "--pose", "99", "-o", "run")
+    assert "ligand.pose: 1 there, 99 here" in line
+
+
+def test_a_longer_run_is_pointed_to_extend(refused, here):
+    from nmdasim.rundir import create_run_folder
+
+    create_run_folder(here / "run", inputs_of())
+    line = refused("run", "S-ketamine", "--production-ns", "0.1", "-o", "run")
+    assert "extend the run to 0.1 ns with --extend" in line
+    line = refused("run", "S-ketamine", "--production-ns", "0.01", "--extend", "-o", "run")
+    assert "not shortened" in line
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_while_it_is_built_says_so_in_its_folder(here, capsys):
+    from nmdasim.rundir import LOCK, create_run_folder, read_status
+
+    create_run_folder(here / "run", inputs_of("--pose", "99"))
+    assert cli.main(["run", "S-ketamine", "--pose", "99", "-o", "run"]) == 2
+    status = read_status(here / "run")
+    assert status.state == "failed"
+    assert "no start pose 99" in status.reason
+    assert status.n_stalled == 1
+    assert not (here / "run" / LOCK).exists()
+    capsys.readouterr()
+    assert cli.main(["status", "run"]) == 0
+    assert "no start pose 99" in capsys.readouterr().out
 
 
 def test_a_folder_with_foreign_files_is_refused(refused, here):
@@ -299,6 +363,47 @@ def test_receptors_as_json(document):
     found = document("receptors")
     assert found["7eu8"]["entry"] == "7EU8"
     assert {"name", "value", "limit", "passed"} <= found["7eu8"]["checks"][0].keys()
+
+
+@pytest.fixture
+def runs(here):
+    """A folder with a finished run, a failed one and one whose process is gone."""
+    from nmdasim.rundir import RunStatus, create_run_folder, segment_file, write_status
+
+    for name, state, reason in (
+        ("a", "analysed", ""), ("b", "failed", "the disk is full"), ("c", "running", ""),
+    ):  # fmt: skip
+        folder = here / "runs" / name
+        create_run_folder(folder, inputs_of())
+        done = 1500 if state == "analysed" else 30
+        manifest = {"index": 0, "first_frame": 0, "n_frames": done, "frame_interval_ps": 1.0,
+                    "ns_per_day": 14.4}  # fmt: skip
+        segment_file(folder, 0, "json").write_text(json.dumps(manifest))
+        asked = 1500.0 if state == "analysed" else 1230.0
+        status = RunStatus(state=state, reason=reason, production_ps_asked=asked, n_starts=2)
+        write_status(folder, status)
+    return here / "runs"
+
+
+def test_status_as_json(document, runs):
+    rows = document("status", "runs")["runs"]
+    assert [Path(row["folder"]).name for row in rows] == ["a", "b", "c"]
+    assert [row["state"] for row in rows] == ["analysed", "failed", "running"]
+    assert rows[1]["reason"] == "the disk is full"
+    # 1.2 ns are left, at 0.6 ns in an hour
+    assert rows[2]["hours_left"] == pytest.approx(2.0)
+    assert rows[2]["heartbeat_s"] is None
+
+
+def test_status_for_people(runs, capsys):
+    assert cli.main(["status", "runs/a", "runs/b", "runs/c"]) == 0
+    head, *rows, total = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "state", "done", "asked", "ns/day", "left", "starts", "note"]
+    assert rows[0].split() == ["runs/a", "analysed", "1.5", "ns", "1.5", "ns", "14.4", "-", "2"]
+    assert rows[1].endswith("the disk is full")
+    assert "2.0 h" in rows[2]
+    assert rows[2].endswith("no process works on it: run the same command again to resume")
+    assert total == "3 runs: 1 analysed, 1 failed, 1 running"
 
 
 def test_doctor_as_json(document):

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "nmdasim"
 #: A module may import only modules before it.
 ORDER = (
     "errors", "compiled", "structures", "subunits", "pore", "ligand", "catalogue", "rundir",
-    "receptor", "parameters", "pose", "system", "simulation",
+    "stopping", "receptor", "parameters", "pose", "system", "simulation",
     "trajectory", "statistics", "contacts", "permeation", "channel_block", "analysis", "report",
     "campaign", "doctor", "cli",
 )  # fmt: skip

@@ -7,19 +7,25 @@ import os
 import shlex
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmdasim.errors import NmdasimError, ReceptorError, TrajectoryError
+from nmdasim.errors import NmdasimError, ReceptorError, SimulationError, TrajectoryError
 
 if TYPE_CHECKING:
     from nmdasim.ligand import LibraryEntry, Ligand
     from nmdasim.pose import Pose
+    from nmdasim.rundir import RunStatus, RunSummary
+    from nmdasim.stopping import StopRequest
     from nmdasim.system import Protocol
 
 _EXIT_FAILED, _EXIT_MISUSE = 1, 2
+#: Starts without progress after which a job no longer requeues itself.
+_MAX_STALLED = 3
+_SETTLED = ("finished", "analysed")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,11 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(asked: argparse.Namespace) -> int:
     """Prepare, simulate, analyse and report; continue what the folder already holds."""
+    from nmdasim.rundir import EXIT_RESUMABLE
+    from nmdasim.stopping import Stopped, StopRequest, hand_over
+
+    with StopRequest(at_once=True) as stop:
+        try:
+            return _start_run(asked, stop)
+        except Stopped:
+            _say(f"nmdasim: stopped by {stop.requested}; run the same command again to resume")
+        with stop.finishing():
+            hand_over(stop, requeue=not asked.no_requeue)
+        return EXIT_RESUMABLE
+
+
+def _start_run(asked: argparse.Namespace, stop: "StopRequest") -> int:
     from nmdasim.ligand import load_ligand, state_of
     from nmdasim.pose import place_ligand
     from nmdasim.receptor import load_receptor, receptor_file
-    from nmdasim.rundir import create_run_folder, is_built, lock_run, sha256_of
-    from nmdasim.simulation import EXIT_RESUMABLE, choose_platform, run_inputs, simulate
+    from nmdasim.rundir import RUN, check_run_folder, create_run_folder, sha256_of
+    from nmdasim.simulation import choose_platform, run_inputs
     from nmdasim.system import find_protocol
 
     ligand = load_ligand(asked.ligand, ph=asked.ph)
@@ -83,22 +103,65 @@ def _run(asked: argparse.Namespace) -> int:
     name = f"{state.name}_{receptor.parent.name}_{protocol.name}_s{asked.seed}r{asked.replica}"
     name += f"p{asked.pose}" if asked.pose != 1 else ""
     folder = Path(asked.out or Path("runs") / name)
+    check_run_folder(folder, inputs, extend=asked.extend)
     if asked.platform:
         choose_platform(asked.platform)
     # What can be refused is refused before the folder is made.
     pose = None
-    if not is_built(folder):
+    if not (folder / RUN).exists():
         pose = place_ligand(load_receptor(receptor), state, pose=asked.pose)
-    create_run_folder(folder, inputs)
-    with lock_run(folder):
-        if pose is not None:
-            _say(f"building {state.name} in {receptor.parent.name}, protocol {protocol.name}")
-            _build(folder, asked, ligand, pose, protocol, receptor, inputs)
-        status = simulate(folder, platform=asked.platform, progress=not asked.quiet)
+    create_run_folder(folder, inputs, extend=asked.extend)
+
+    def build() -> None:
+        _say(f"building {state.name} in {receptor.parent.name}, protocol {protocol.name}")
+        placed = pose or place_ligand(load_receptor(receptor), state, pose=asked.pose)
+        _build(folder, asked, ligand, placed, protocol, receptor, inputs)
+
+    return _work_on_run(folder, asked, stop, build)
+
+
+def _work_on_run(
+    folder: Path, asked: argparse.Namespace, stop: "StopRequest", build: Callable[[], None]
+) -> int:
+    """Do what is left of a run; whatever ends it early is recorded in the folder."""
+    from nmdasim.rundir import begin_start, failures_recorded, is_built, lock_run, remove_leftovers
+    from nmdasim.simulation import simulate
+
+    _say_who_holds(folder)
+    with lock_run(folder) as lock, failures_recorded(lock):
+        if not is_built(folder):
+            remove_leftovers(folder)
+            begin_start(folder, "building", simulates=False)
+            build()
+        status = simulate(folder, platform=asked.platform, progress=not asked.quiet, stop=stop)
         if status.state == "interrupted":
-            _say(f"{folder}: {status.reason}; run the same command again to resume")
-            return EXIT_RESUMABLE
+            _check_progress(status, stop)
+        # Time may have run out while the last frames were written: the rest is for later.
+        stop.check()
         return _read_run(folder, asked)
+
+
+def _check_progress(status: "RunStatus", stop: "StopRequest") -> None:
+    """Keep a job from requeueing itself for ever when its time is too short for anything."""
+    from nmdasim.stopping import WARNING
+
+    if stop.requested == WARNING and status.n_stalled >= _MAX_STALLED:
+        raise SimulationError(
+            f"{status.n_stalled} starts in a row ended before anything could be committed: ask "
+            "for more time for each, and run the same command again"
+        )
+
+
+def _say_who_holds(folder: Path) -> None:
+    """Tell why the start waits, where another computer may be working in the folder."""
+    from nmdasim.rundir import STALE_S, lock_owner
+
+    owner = lock_owner(folder)
+    if owner is not None and owner.elsewhere:
+        _say(
+            f"{folder} is locked by process {owner.pid} on {owner.host}, last seen "
+            f"{owner.age_s:.0f} s ago: watching it for up to {STALE_S:.0f} s"
+        )
 
 
 def _build(
@@ -156,12 +219,12 @@ def _read_run(folder: Path, asked: argparse.Namespace) -> int:
     """Analyse a finished run, write its report and print the outcome."""
     from nmdasim.analysis import analyse_run
     from nmdasim.report import write_report
-    from nmdasim.rundir import read_status, write_status
+    from nmdasim.rundir import change_status
 
     _say("analysing the trajectory")
     analysis = analyse_run(folder)
     report = write_report(folder, folder / "report.html")
-    write_status(folder, replace(read_status(folder), state="analysed"))
+    change_status(folder, "analysed")
     if asked.json:
         _print_json({"folder": folder, "report": report, **_outcome(analysis)})
     else:
@@ -174,6 +237,57 @@ def _outcome(analysis: Any) -> dict[str, Any]:  # noqa: ANN401 - any analysis re
         "estimates": [asdict(estimate) for estimate in analysis.estimates],
         "checks": [asdict(check) for check in analysis.checks],
     }
+
+
+def _status(asked: argparse.Namespace) -> int:
+    """Print where runs stand, from their files alone."""
+    from nmdasim.rundir import find_runs, run_summary
+
+    summaries = [run_summary(folder) for folder in find_runs(asked.runs)]
+    if asked.json:
+        # A folder in the field of its name, its own table as it is; unknown numbers are null.
+        rows = [{**asdict(row), "hours_left": row.hours_left} for row in summaries]
+        _print_json({"runs": rows})
+        return 0
+    width = max(len(str(row.folder)) for row in summaries)
+    print(
+        f"{'run':{width}s}  {'state':13s} {'done':>9s} {'asked':>9s}  {'ns/day':>7s} "
+        f"{'left':>8s} {'starts':>6s}  note"
+    )
+    for row in summaries:
+        print(
+            f"{row.folder!s:{width}s}  {row.state:13s} {_length(row.production_ps_done):>9s} "
+            f"{_length(row.production_ps_asked):>9s}  {_speed(row.ns_per_day):>7s} "
+            f"{_time_left(row):>8s} {row.n_starts:6d}  {_note(row)}".rstrip()
+        )
+    if len(summaries) > 1:
+        counts = Counter(row.state for row in summaries)
+        print(f"{len(summaries)} runs: " + ", ".join(f"{n} {s}" for s, n in counts.most_common()))
+    return 0
+
+
+def _length(ps: float) -> str:
+    return f"{ps:.4g} ps" if ps < 1000 else f"{ps / 1000:.4g} ns"
+
+
+def _speed(ns_per_day: float) -> str:
+    return "-" if math.isnan(ns_per_day) else f"{ns_per_day:.3g}"
+
+
+def _time_left(row: "RunSummary") -> str:
+    if row.state in _SETTLED or math.isnan(row.hours_left):
+        return "-"
+    return f"{row.hours_left:.1f} h" if row.hours_left >= 1 else f"{row.hours_left * 60:.0f} min"
+
+
+def _note(row: "RunSummary") -> str:
+    """Say why a run failed, who works on it, or that nobody does."""
+    notes = [row.reason] if row.reason else []
+    if row.live:
+        notes.append(f"{row.owner}, seen {max(row.heartbeat_s, 0.0):.0f} s ago")
+    elif row.state not in (*_SETTLED, "failed", "interrupted"):
+        notes.append("no process works on it: run the same command again to resume")
+    return "; ".join(notes)
 
 
 def _analyse(asked: argparse.Namespace) -> int:
@@ -465,6 +579,8 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     _add_run(verb("run", _run, "prepare, simulate, analyse and report; run it again to resume"))
+    added = verb("status", _status, "say where runs stand; needs no scheduler")
+    added.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or a folder of them")
     _add_analyse(verb("analyse", _analyse, "analyse runs, or a trajectory of another program"))
     added = verb("report", _report, "write one HTML report from analysed runs")
     added.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run")
@@ -527,6 +643,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--platform", help="CPU, CUDA, OpenCL, HIP; default: fastest that works")
     parser.add_argument("-o", "--out", metavar="DIR", help="run folder; default: under runs/")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument(
+        "--extend", action="store_true", help="let --production-ns grow beyond what was recorded"
+    )
+    parser.add_argument(
+        "--no-requeue", action="store_true", help="under Slurm: leave requeueing to others"
+    )
 
 
 class _Version(argparse.Action):

@@ -68,6 +68,8 @@ class LockOwner:
     """Time since the last sign of life, in s, by the clock of this computer."""
     alive: bool
     """Whether the process exists, or on another computer was seen in the last `STALE_S`."""
+    elsewhere: bool
+    """Whether it is on another computer or in another container: only its age can tell."""
 
 
 def lock_owner(folder: str | Path) -> LockOwner | None:
@@ -89,11 +91,13 @@ def lock_owner(folder: str | Path) -> LockOwner | None:
     except OSError:
         return None
     owner = _read_owner(Path(path)) or {}
+    here = _is_of_this_machine(owner)
     return LockOwner(
         host=str(owner.get("host", "(unknown)")),
         pid=int(owner.get("pid", 0)),
         age_s=age_s,
-        alive=_is_running(owner) if _is_of_this_machine(owner) else age_s < STALE_S,
+        alive=_is_running(owner) if here else age_s < STALE_S,
+        elsewhere=not here,
     )
 
 

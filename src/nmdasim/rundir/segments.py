@@ -66,27 +66,56 @@ def read_segments(folder: Path) -> tuple[Segment, ...]:
     RunStorageError
         If a manifest is damaged, or one in the middle is missing.
     """
+    segments, damage = leading_segments(folder)
+    if damage is not None:
+        raise damage
+    return segments
+
+
+def leading_segments(folder: Path) -> tuple[tuple[Segment, ...], RunStorageError | None]:
+    """List the committed segments of a run up to the first whose manifest is damaged.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a run.
+
+    Returns
+    -------
+    segments : tuple of Segment
+        As from `read_segments`.
+    damage : RunStorageError or None
+        What is wrong with the manifest that comes next; None when all are well.
+    """
     segments: list[Segment] = []
+    n_frames = 0
     for path in _manifests(folder):
-        manifest = read_json(path)
-        n_before = sum(segment.n_frames for segment in segments[-1:])
-        expected = segments[-1].first_frame + n_before if segments else 0
-        if manifest.get("index") != len(segments) or manifest.get("first_frame") != expected:
-            raise RunStorageError(
+        try:
+            manifest = read_json(path)
+        except RunStorageError as error:
+            return tuple(segments), error
+        if manifest.get("index") != len(segments) or manifest.get("first_frame") != n_frames:
+            return tuple(segments), RunStorageError(
                 f"{path} does not follow the segments before it: index {len(segments)} and first "
-                f"frame {expected} were expected; restore the missing segment from a copy, or move "
+                f"frame {n_frames} were expected; restore the missing segment from a copy, or move "
                 "this one and later ones away and run again"
             )
         segments.append(
             Segment(
                 index=len(segments),
-                first_frame=expected,
+                first_frame=n_frames,
                 n_frames=int(manifest["n_frames"]),
                 manifest=manifest,
                 trajectory=segment_file(folder, len(segments), "xtc"),
             )
         )
-    return tuple(segments)
+        n_frames += segments[-1].n_frames
+    return tuple(segments), None
+
+
+def count_segments(folder: Path) -> int:
+    """Count the manifests of a run, damaged ones included."""
+    return len(_manifests(folder))
 
 
 def _manifests(folder: Path) -> list[Path]:

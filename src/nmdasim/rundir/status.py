@@ -47,7 +47,7 @@ class RunStatus:
     n_starts: int = 0
     """Starts of the simulation so far."""
     n_stalled: int = 0
-    """The newest starts that began where the one before them began: no progress since."""
+    """Starts since something was last committed; the present one counts."""
     host: str = ""
     """Computer that wrote the record."""
     updated: str = ""
@@ -79,7 +79,7 @@ class RunSummary:
     n_starts: int
     """Starts of the simulation so far."""
     n_stalled: int
-    """The newest starts that made no progress."""
+    """Starts since something was last committed; the present one counts."""
     host: str
     """Computer that works on it, or that worked on it last."""
     live: bool
@@ -148,12 +148,42 @@ def change_status(folder: Path, state: str, reason: str = "", **changes: Any) ->
     RunStatus
         As recorded.
     """
+    before = _last_known(folder)
+    return write_status(folder, replace(before, state=state, reason=reason, **changes))
+
+
+def begin_start(folder: Path, state: str, *, simulates: bool) -> RunStatus:
+    """Record that a process begins to work on a run.
+
+    The start counts as stalled until something is committed: whoever commits sets
+    `RunStatus.n_stalled` back to 0.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a run.
+    state : str
+        What is done first.
+    simulates : bool
+        Whether this is a start of the simulation, and not only of building.
+
+    Returns
+    -------
+    RunStatus
+        As recorded.
+    """
+    before = _last_known(folder)
+    return change_status(
+        folder, state, n_starts=before.n_starts + simulates, n_stalled=before.n_stalled + 1
+    )
+
+
+def _last_known(folder: Path) -> RunStatus:
     try:
-        before = read_status(folder)
+        return read_status(folder)
     except RunStorageError:
         # The segments are the truth; a record that the disk lost must not end the run.
-        before = RunStatus(state=state)
-    return write_status(folder, replace(before, state=state, reason=reason, **changes))
+        return RunStatus(state="building")
 
 
 @contextlib.contextmanager

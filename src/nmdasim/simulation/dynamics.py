@@ -3,14 +3,11 @@
 import gzip
 import hashlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import openmm
@@ -21,6 +18,7 @@ from nmdasim.errors import ProtocolError, RunStorageError, SimulationError
 from nmdasim.rundir import RunLock
 from nmdasim.simulation.platforms import PlatformChoice
 from nmdasim.simulation.progress import Display, note
+from nmdasim.stopping import StopRequest
 
 GAS_CONSTANT = 0.00831446261815324
 """Molar gas constant in kJ/mol/K (CODATA 2018, exact)."""
@@ -152,41 +150,6 @@ def _count(name: str, value: float) -> int:
     return int(value)
 
 
-class StopRequest:
-    """Turns signals into a wish to stop, which is granted between two blocks of steps.
-
-    SIGINT, SIGTERM and SIGUSR1 (a scheduler's warning) are handled while the ``with``
-    lasts. A second SIGINT raises KeyboardInterrupt at once.
-    """
-
-    def __init__(self) -> None:
-        self.requested = ""
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        """Install the handlers; outside the main thread Python cannot, and none is."""
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-                if number := getattr(signal, name, None):
-                    self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Put the former handlers back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.requested = signal.Signals(number).name
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class Job:
     """What one start of a simulation carries from function to function."""
@@ -207,6 +170,10 @@ class Job:
     """Whether somebody asked to stop."""
     notices: list[str] = field(default_factory=list)
     """Fall-backs of this start, in words; see `Job.note`."""
+    restart: dict[str, Any] = field(default_factory=dict)
+    """Where this start took up the run and what it computes again, in words and numbers."""
+    n_dropped_steps: int = 0
+    """Steps taken after the last frame, or in the stage in progress, when asked to stop."""
     block_steps: int = 5
     """Steps that take about `BLOCK_S`; found while running."""
     n_degrees: int = field(init=False)

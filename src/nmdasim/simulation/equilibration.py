@@ -15,10 +15,12 @@ import numpy as np
 import openmm
 from openmm import unit
 
+from nmdasim.errors import RunStorageError
 from nmdasim.rundir import (
     BUILT_STATE,
     EQUILIBRATION,
     START,
+    change_status,
     read_json,
     sha256_of,
     write_atomic,
@@ -73,18 +75,22 @@ def equilibrate(job: Job) -> bool:
     """
     record, state = _finished_stages(job)
     n_done = len(record["stages"]) + bool(record["minimisation"])
+    begun = _stage_state(job.folder, n_done).relative_to(job.folder).as_posix()
+    job.restart["equilibration_from"] = begun
+    if n_done:
+        job.display.say(f"resuming the equilibration from {begun}")
     if n_done == 0:
         job.display.say("minimising")
         state, record["minimisation"] = _minimise(job, state)
         if job.stop.requested:
             return False
-        n_done = _commit(job.folder, record, state)
+        n_done = _commit(job, record, state)
     for number, stage in enumerate(job.plan.stages[n_done - 1 :], start=n_done):
         state, entry = _run_stage(job, state, stage, number=number)
         if job.stop.requested:
             return False
         record["stages"].append(entry)
-        _commit(job.folder, record, state)
+        _commit(job, record, state)
     _commit_start(job, state)
     return True
 
@@ -97,22 +103,27 @@ def _finished_stages(job: Job) -> tuple[dict[str, Any], openmm.State]:
     """Read the record of finished stages and the state after the last of them."""
     path = job.folder / EQUILIBRATION
     if path.exists():
-        record = read_json(path)
-        newest = _stage_state(job.folder, len(record["stages"]) + 1)
-        if newest.exists() and sha256_of(newest) == record["state_sha256"]:
-            return record, unpack_xml(newest)
-        job.note(f"{newest} is missing or damaged; the equilibration starts over")
+        try:
+            record = read_json(path)
+            newest = _stage_state(job.folder, len(record["stages"]) + 1)
+            if newest.exists() and sha256_of(newest) == record["state_sha256"]:
+                return record, unpack_xml(newest)
+            job.note(f"{newest} is missing or damaged; the equilibration starts over")
+        except RunStorageError as error:
+            job.note(f"{error}; the equilibration starts over")
     empty: dict[str, Any] = {"minimisation": None, "stages": [], "state_sha256": ""}
     return empty, unpack_xml(job.folder / BUILT_STATE)
 
 
-def _commit(folder: Path, record: dict[str, Any], state: openmm.State) -> int:
+def _commit(job: Job, record: dict[str, Any], state: openmm.State) -> int:
     """Write the state, then the record that vouches for it; return the number of parts done."""
-    n_done = len(record["stages"]) + 1
+    folder, n_done = job.folder, len(record["stages"]) + 1
+    job.lock.confirm()
     packed = pack_xml(state)
     write_atomic(_stage_state(folder, n_done), packed)
     record["state_sha256"] = hashlib.sha256(packed).hexdigest()
     write_json(folder / EQUILIBRATION, record)
+    change_status(folder, "equilibrating", n_stalled=0)
     if n_done > 1:
         _stage_state(folder, n_done - 1).unlink(missing_ok=True)
     return n_done
@@ -223,8 +234,9 @@ def _sample(job: Job, context: openmm.Context, stage: StagePlan, *, number: int)
             def report(done: int, first: int = first) -> None:
                 job.display.update((first + done) * stage.timestep_ps)
 
-            advance(job, context, last - first, report=report)
+            n_taken = advance(job, context, last - first, report=report)
             if job.stop.requested:
+                job.n_dropped_steps = first + n_taken
                 break
             state = context.getState(energy=True)
             potential = potential_kj_mol(state)

@@ -1,6 +1,7 @@
 """The two calls that fill a run folder: build it once, simulate it as often as it takes."""
 
 import contextlib
+import os
 import platform as host_platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,16 +21,18 @@ from nmdasim.rundir import (
     SYSTEM,
     TOPOLOGY,
     RunStatus,
+    begin_start,
     change_status,
     check_built,
     create_run_folder,
+    failures_recorded,
     input_differences,
     is_built,
+    leading_segments,
     lock_run,
     plain_inputs,
     read_inputs,
     read_provenance,
-    read_segments,
     read_status,
     remove_leftovers,
     sha256_of,
@@ -39,11 +42,13 @@ from nmdasim.rundir import (
     utc_now,
     write_atomic,
 )
-from nmdasim.simulation.dynamics import Job, Plan, StopRequest, pack_xml, read_plan, unpack_xml
+from nmdasim.simulation.dynamics import Job, Plan, pack_xml, read_plan, unpack_xml
 from nmdasim.simulation.equilibration import BAROSTAT_STEPS, equilibrate
 from nmdasim.simulation.platforms import PlatformChoice, choose_platform
 from nmdasim.simulation.production import produce
 from nmdasim.simulation.progress import Display
+from nmdasim.simulation.resuming import lost_steps, resume
+from nmdasim.stopping import StopRequest, slurm_job
 
 if TYPE_CHECKING:
     from nmdasim.system import Protocol, System
@@ -163,6 +168,7 @@ def create_run(
             "files": {name: sha256_of(folder / name) for name in BUILT},
         }
         update_provenance(folder, record)
+        change_status(folder, "building", n_stalled=0)
     return folder
 
 
@@ -225,7 +231,11 @@ def simulation_methods(plan: Plan) -> list[str]:
 
 
 def simulate(
-    folder: str | Path, *, platform: str | None = None, progress: bool = True
+    folder: str | Path,
+    *,
+    platform: str | None = None,
+    progress: bool = True,
+    stop: StopRequest | None = None,
 ) -> RunStatus:
     """Simulate a built run to its end, continuing whatever an earlier start left.
 
@@ -240,6 +250,8 @@ def simulate(
         Platform of OpenMM; without it the fastest that passes its test.
     progress : bool
         Show progress on standard error. Fall-backs are said there in any case.
+    stop : StopRequest, optional
+        What the caller already listens to signals with; without it this call listens itself.
 
     Returns
     -------
@@ -266,7 +278,12 @@ def simulate(
     """
     folder = Path(folder)
     plan = read_plan(read_inputs(folder))
-    with lock_run(folder) as lock, StopRequest() as stop:
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(lock_run(folder))
+        stack.enter_context(failures_recorded(lock))
+        stop = stack.enter_context(StopRequest()) if stop is None else stop
+        stack.enter_context(stop.finishing())
+        lost = lost_steps(folder, plan)
         remove_leftovers(folder)
         check_built(folder)
         if (finished := _finished(folder, plan)) is not None:
@@ -281,13 +298,16 @@ def simulate(
             stop=stop,
         )
         job.display.say(_announce(job.choice))
-        return _run(job)
+        try:
+            return _run(job, lost)
+        except OSError as error:
+            raise storage_error(folder, error) from error
 
 
 def _finished(folder: Path, plan: Plan) -> RunStatus | None:
     """Return the status of a run whose frames are all there."""
-    segments = read_segments(folder)
-    if not segments or segments[-1].first_frame + segments[-1].n_frames < plan.n_frames:
+    segments, damage = leading_segments(folder)
+    if damage or sum(segment.n_frames for segment in segments) < plan.n_frames:
         return None
     status = read_status(folder)
     length_ps = plan.n_frames * plan.frame_ps
@@ -305,41 +325,28 @@ def _announce(choice: PlatformChoice) -> str:
     return f"platform {choice.name}, {choice.device}, {choice.precision} precision{test}{why}"
 
 
-def _run(job: Job) -> RunStatus:
-    """Equilibrate if needed, then produce; leave a status and a record whatever happens."""
-    entry = {
-        "started": utc_now(),
-        "host": host_platform.node(),
-        **job.engine,
-        "device": job.choice.device,
-        "force_error": job.choice.force_error,
-    }
+def _run(job: Job, lost: tuple[int, int]) -> RunStatus:
+    """Equilibrate if needed, then produce; leave a record of this start whatever happens."""
+    begin_start(job.folder, "running", simulates=True)
+    _record_start(job)
+    job.restart["n_steps_lost"] = lost
     try:
-        _record_start(job, entry)
         if not (job.folder / START).exists():
             _record(job, "equilibrating")
             if not equilibrate(job):
                 return _record(job, "interrupted", f"stopped by {job.stop.requested}")
-        return produce(job)
-    except KeyboardInterrupt:
-        _record_best_effort(job, "interrupted", "stopped by a second SIGINT")
-        raise
-    except RunFolderError:
-        # Somebody else holds the folder now: its status is theirs to write.
-        raise
-    except Exception as error:
-        _record_best_effort(job, "failed", str(error) or type(error).__name__)
-        if isinstance(error, OSError):
-            raise storage_error(job.folder, error) from error
-        raise
+        context, segments = resume(job)
+        _complete_start(job)
+        return produce(job, context, segments)
     finally:
-        with contextlib.suppress(RunStorageError):
-            _record_end(job, entry)
+        with contextlib.suppress(RunStorageError, RunFolderError):
+            job.lock.confirm()
+            _complete_start(job, finished=utc_now(), n_dropped_steps=job.n_dropped_steps)
 
 
 def _record(job: Job, state: str, reason: str = "") -> RunStatus:
-    segments = read_segments(job.folder)
-    n_frames = segments[-1].first_frame + segments[-1].n_frames if segments else 0
+    segments, _ = leading_segments(job.folder)
+    n_frames = sum(segment.n_frames for segment in segments)
     return change_status(
         job.folder,
         state,
@@ -349,14 +356,19 @@ def _record(job: Job, state: str, reason: str = "") -> RunStatus:
     )
 
 
-def _record_best_effort(job: Job, state: str, reason: str) -> None:
-    """Record the end of a start that is already failing; the first error matters more."""
-    with contextlib.suppress(RunStorageError, OSError):
-        _record(job, state, reason)
-
-
-def _record_start(job: Job, entry: dict[str, Any]) -> None:
+def _record_start(job: Job) -> None:
     before = read_provenance(job.folder)
+    entry: dict[str, Any] = {
+        "started": utc_now(),
+        "host": host_platform.node(),
+        "process": os.getpid(),
+        **job.engine,
+        "device": job.choice.device,
+        "force_error": job.choice.force_error,
+    }
+    if slurm := slurm_job():
+        entry["slurm_job"] = slurm
+        entry["slurm_restarts"] = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     update_provenance(
         job.folder,
         {
@@ -369,8 +381,9 @@ def _record_start(job: Job, entry: dict[str, Any]) -> None:
     )
 
 
-def _record_end(job: Job, entry: dict[str, Any]) -> None:
-    before = read_provenance(job.folder)
-    closed = entry | {"finished": utc_now(), "notices": list(job.notices)}
-    starts = [*before.get("starts", [])[:-1], closed]
-    update_provenance(job.folder, {"finished": closed["finished"], "starts": starts})
+def _complete_start(job: Job, **more: Any) -> None:  # noqa: ANN401
+    """Add to the entry of this start what has become known since."""
+    starts = read_provenance(job.folder)["starts"]
+    entry = starts[-1] | {"resumed": job.restart, "notices": list(job.notices)} | more
+    finished = {"finished": more["finished"]} if "finished" in more else {}
+    update_provenance(job.folder, {**finished, "starts": [*starts[:-1], entry]})

@@ -10,20 +10,13 @@ from typing import Any
 import openmm
 from openmm import app
 
-from nmdasim.errors import RunStorageError
 from nmdasim.rundir import (
-    N_RESTART_FILES,
-    START,
     RunStatus,
     Segment,
     change_status,
     commit_file,
-    has_recorded_size,
-    is_intact,
     prune_restart_files,
-    read_segments,
     segment_file,
-    set_aside_segments,
     sha256_of,
     storage_error,
     write_atomic,
@@ -32,16 +25,12 @@ from nmdasim.rundir import (
 from nmdasim.simulation.dynamics import (
     Job,
     advance,
-    apply_state,
     check_finite,
     full_state,
-    make_context,
     pack_xml,
     positions_nm,
     potential_kj_mol,
-    set_restraint,
     temperature_k,
-    unpack_xml,
     volume_nm3,
 )
 
@@ -59,13 +48,15 @@ class _Series:
     wall_s: float = 0.0
 
 
-def produce(job: Job) -> RunStatus:
+def produce(job: Job, context: openmm.Context, segments: tuple[Segment, ...]) -> RunStatus:
     """Run production from the last committed frame to the end, or until asked to stop.
 
     Parameters
     ----------
     job : Job
         The start of the simulation.
+    context, segments
+        As `resuming.resume` gives them.
 
     Returns
     -------
@@ -77,7 +68,7 @@ def produce(job: Job) -> RunStatus:
     SimulationError
         If the energy is not a number.
     RunStorageError
-        If the disk is full or the committed data are damaged beyond the kept restart files.
+        If the disk is full.
 
     Notes
     -----
@@ -85,7 +76,6 @@ def produce(job: Job) -> RunStatus:
     steps since the last frame are dropped and taken again by the next start.
     """
     plan = job.plan
-    context, segments = resume(job)
     index = len(segments)
     n_done = sum(segment.n_frames for segment in segments)
     _record(job, "running", n_done)
@@ -96,18 +86,19 @@ def produce(job: Job) -> RunStatus:
             n_new = produce_segment(job, context, index, first_frame=n_done, n_frames=n_frames)
             n_done, index = n_done + n_new, index + 1
             if n_new:
-                _record(job, "running", n_done)
+                _record(job, "running", n_done, n_stalled=0)
     if n_done < plan.n_frames:
         return _record(job, "interrupted", n_done, f"stopped by {job.stop.requested}")
     return _record(job, "finished", n_done)
 
 
-def _record(job: Job, state: str, n_frames: int, reason: str = "") -> RunStatus:
+def _record(job: Job, state: str, n_frames: int, reason: str = "", **changes: int) -> RunStatus:
     plan = job.plan
     return change_status(
         job.folder,
         state,
         reason,
+        **changes,
         production_ps_done=n_frames * plan.frame_ps,
         production_ps_asked=plan.n_frames * plan.frame_ps,
     )
@@ -136,7 +127,8 @@ def produce_segment(
         Number of frames committed: fewer than asked, or none, if somebody asked to stop.
     """
     path = segment_file(job.folder, index, "xtc")
-    partial = path.with_name(f".{path.name}.tmp")
+    # A suspended process that lost the folder must not write into the file of its successor.
+    partial = path.with_name(f".{path.name}.{job.lock.token}.tmp")
     partial.unlink(missing_ok=True)
     try:
         series = _run_frames(job, context, partial, first_frame=first_frame, n_frames=n_frames)
@@ -166,6 +158,7 @@ def _run_frames(
         before = time.perf_counter()
         n_steps = advance(job, context, plan.frame_steps, report=report)
         if n_steps < plan.frame_steps:
+            job.n_dropped_steps = n_steps
             break
         state = full_state(context)
         potential = potential_kj_mol(state)
@@ -221,6 +214,7 @@ def _commit(job: Job, series: _Series, partial: Path, *, index: int, first_frame
             "state": hashlib.sha256(packed).hexdigest(),
         },
     }
+    job.lock.confirm()
     write_json(segment_file(job.folder, index, "json"), manifest)
     prune_restart_files(job.folder, index)
 
@@ -243,117 +237,3 @@ def _manifest(job: Job, series: _Series, *, index: int, first_frame: int) -> dic
         "ns_per_day": n_frames * plan.frame_ps * 86.4 / series.wall_s,
         **job.engine,
     }
-
-
-# --- resuming --------------------------------------------------------------------------
-
-
-def resume(job: Job) -> tuple[openmm.Context, tuple[Segment, ...]]:
-    """Make a context at the end of the committed trajectory.
-
-    The newest checkpoint is tried first, then the portable state of the same segment, then
-    those of older segments, then the start of production. Segments that lie behind the
-    point reached are set aside and computed again. Every fall-back is a notice.
-
-    Parameters
-    ----------
-    job : Job
-        The start of the simulation.
-
-    Returns
-    -------
-    context : openmm.Context
-    segments : tuple of Segment
-        The segments that stand.
-
-    Raises
-    ------
-    RunStorageError
-        If no kept restart file leads to the end of the undamaged segments.
-    """
-    segments = read_segments(job.folder)
-    n_intact = _count_intact(job, segments)
-    oldest = max(0, len(segments) - N_RESTART_FILES)
-    for n_kept in range(n_intact, oldest - 1, -1):
-        context = _restart(job, segments[:n_kept])
-        if context is None:
-            continue
-        if n_kept < len(segments):
-            _set_aside(job, segments, n_kept)
-        return context, segments[:n_kept]
-    raise RunStorageError(
-        f"{job.folder} has {len(segments)} segments of which the first {n_intact} are undamaged, "
-        f"and no usable checkpoint or state at their end ({'; '.join(job.notices)}): restore the "
-        "damaged files from a copy, or start the run in a new folder"
-    )
-
-
-def _count_intact(job: Job, segments: tuple[Segment, ...]) -> int:
-    for segment in segments:
-        # Old segments cannot be computed again, so that hashing gigabytes helps nobody here.
-        recent = segment.index >= len(segments) - N_RESTART_FILES
-        if not (is_intact(segment) if recent else has_recorded_size(segment)):
-            job.note(f"{segment.trajectory} is missing or differs from its checksum")
-            return segment.index
-    return len(segments)
-
-
-def _set_aside(job: Job, segments: tuple[Segment, ...], n_kept: int) -> None:
-    first = segments[n_kept].first_frame
-    n_lost = segments[-1].first_frame + segments[-1].n_frames - first
-    target = set_aside_segments(job.folder, n_kept)
-    job.note(
-        f"{n_lost} frames from frame {first} on are computed again; what was there is in {target}"
-    )
-
-
-def _restart(job: Job, segments: tuple[Segment, ...]) -> openmm.Context | None:
-    """Make a context at the end of `segments`; None if no file there is usable.
-
-    The seed depends on the segment that comes next: a binary checkpoint of the Reference
-    platform replaces the random state, while other sources must not repeat random numbers
-    that were used before.
-    """
-    seed = job.plan.random_seed("production", len(segments))
-    context = _production_context(job, seed)
-    if not segments:
-        apply_state(context, unpack_xml(job.folder / START))
-        return context
-    last = segments[-1]
-    if _load_checkpoint(job, context, last):
-        return context
-    context = _production_context(job, seed)
-    path = segment_file(job.folder, last.index, "state.xml.gz")
-    if is_intact(last, "state.xml.gz"):
-        apply_state(context, unpack_xml(path))
-        job.note(f"continuing from the portable state {path}; random numbers are new")
-        return context
-    job.note(f"{path} is missing or damaged and is not used")
-    return None
-
-
-def _production_context(job: Job, seed: int) -> openmm.Context:
-    context = make_context(job, job.system, timestep_ps=job.plan.timestep_ps, seed=seed)
-    set_restraint(context, 0.0)
-    return context
-
-
-def _load_checkpoint(job: Job, context: openmm.Context, segment: Segment) -> bool:
-    path = segment_file(job.folder, segment.index, "chk")
-    if not is_intact(segment, "chk"):
-        job.note(f"{path} is missing or damaged and is not used")
-        return False
-    made_by = {key: segment.manifest.get(key) for key in job.engine}
-    if made_by != job.engine:
-        was, now = (" ".join(map(str, filter(None, e.values()))) for e in (made_by, job.engine))
-        job.note(f"{path} was made by {was} and this is {now}; it is not used")
-        return False
-    try:
-        context.loadCheckpoint(path.read_bytes())
-    except openmm.OpenMMException as error:
-        job.note(f"{path} is rejected by OpenMM ({error}) and is not used")
-        return False
-    if context.getStepCount() != segment.manifest["last_step"]:
-        job.note(f"{path} is of step {context.getStepCount()} and is not used")
-        return False
-    return True
