@@ -1,16 +1,27 @@
 import json
+import os
 import shutil
+import tempfile
+import time
+import tracemalloc
+from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from channel_run import write_run
+from mdtraj.formats import XTCTrajectoryFile
 
-from nmdasim.analysis import analyse_run, summarise
-from nmdasim.errors import TrajectoryDamageError, TrajectoryError
+import nmdasim.analysis.tables
+from nmdasim.analysis import _Gathered, _measure_chunk, analyse_run, summarise
+from nmdasim.analysis.tables import TableFiles
+from nmdasim.contacts import StoredInteractions
+from nmdasim.errors import RunFolderError, RunStorageError, TrajectoryDamageError, TrajectoryError
 from nmdasim.report.record import REQUIRED_COLUMNS
 from nmdasim.structures import structures_folder
-from nmdasim.trajectory import open_run
+from nmdasim.trajectory import open_run, read_frames
 
 RECEPTOR = structures_folder() / "receptors" / "7eu8" / "receptor.cif"
 N_FRAMES = 20
@@ -234,3 +245,148 @@ def test_damaged_segment_leaves_the_old_tables(copy):
     with pytest.raises(TrajectoryDamageError, match="truncated"):
         analyse_run(open_run(copy))
     assert (copy / "analysis" / "frames.parquet").read_bytes() == before
+
+
+def test_table_that_is_gone_is_said_in_a_sentence(copy):
+    analysis = analyse_run(copy)
+    assert len(analysis.tables) == len(list((copy / "analysis").glob("*.parquet")))
+    (copy / "analysis" / "frames.parquet").unlink()
+    with pytest.raises(RunStorageError, match="analyse the run again"):
+        analysis.tables["frames"]
+    with pytest.raises(KeyError):
+        analysis.tables["no such table"]
+
+
+# ------------------------------------------------------------------------ what a frame costs
+
+
+def test_memory_hardly_grows_with_the_number_of_frames(copy, tmp_path, monkeypatch):
+    """A frame that went to disk leaves at most 150 bytes behind."""
+    # As many blocks as a long trajectory fills.
+    monkeypatch.setattr(nmdasim.analysis.tables, "CELLS", 5000)
+    monkeypatch.setattr(nmdasim.contacts.store, "_BLOCK", 5000)
+    run = open_run(copy)
+    n_chunks, size = 100, run.pieces[0].n_frames
+    first = replace(run.pieces[0], n_frames=size * n_chunks)
+    with (
+        TableFiles(tmp_path / "tables") as files,
+        tempfile.TemporaryFile() as file,
+    ):
+        long = replace(run, pieces=(first,), records={})
+        gathered = _Gathered(long, files, StoredInteractions(file))
+        chunk = next(read_frames(run))
+        part = _measure_chunk(run, gathered.sites, gathered.density, chunk)
+        held = []
+        tracemalloc.start()
+        try:
+            for number in range(n_chunks):
+                at = number * size
+                mine = {"first_frame": at, "time_ps": part.time_ps + 2.0 * at}
+                own = {name: deepcopy(getattr(part, name)) for name in ("blockade", "contacts")}
+                gathered.add(replace(part, **mine, **own))
+                held.append(tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes())
+        finally:
+            tracemalloc.stop()
+        assert gathered.finish().frames["frame"].tolist() == list(range(size * n_chunks))
+    # Blocks fill and are emptied: the most that was held tells.
+    half = n_chunks // 2
+    assert max(held[half:]) - max(held[10:half]) < 150 * size * half
+
+
+def test_pieces_on_disk_are_the_whole_table(made, copy, monkeypatch):
+    monkeypatch.setattr(nmdasim.analysis.tables, "CELLS", 1)
+    monkeypatch.setattr(nmdasim.contacts.store, "_BLOCK", 1)
+    again = analyse_run(copy)
+    assert pq.ParquetFile(copy / "analysis" / "frames.parquet").num_row_groups == 2
+    for name, table in made[1].tables.items():
+        assert repr(again.tables[name].to_pydict()) == repr(table.to_pydict()), name
+
+
+# --------------------------------------------------------------------- what interrupts it
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in (folder / "analysis").iterdir()}
+
+
+def test_interrupted_analysis_leaves_the_old_tables(copy):
+    before = contents(copy)
+
+    def stop(done, of):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analyse_run(copy, progress=stop)
+    assert contents(copy) == before
+
+
+def test_interrupted_first_analysis_leaves_nothing(copy):
+    shutil.rmtree(copy / "analysis")
+
+    def stop(done, of):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analyse_run(copy, progress=stop)
+    assert not (copy / "analysis").exists()
+
+
+def test_leftovers_of_a_killed_analysis_are_removed_and_those_of_another_left(copy):
+    old, new = (copy / "analysis" / f".frames.parquet.{pid}.tmp" for pid in (1, 2))
+    for path in (old, new):
+        path.write_text("half")
+    os.utime(old, (time.time() - 7200.0,) * 2)
+    analyse_run(copy)
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_folder_that_may_not_be_written_is_said_before_frames_are_read(copy, tmp_path):
+    (tmp_path / "file").write_text("")
+    run = replace(open_run(copy), folder=tmp_path / "file")
+    with pytest.raises(RunStorageError, match="could not write"):
+        analyse_run(run, progress=lambda done, of: pytest.fail("frames were read"))
+
+
+# ---------------------------------------------------------- other frames than announced
+
+
+def with_manifest(folder, **changes):
+    path = folder / "segments" / "00001.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_segment_that_is_shorter_than_announced_is_refused(copy):
+    before = contents(copy)
+    path = copy / "segments" / "00001.xtc"
+    with XTCTrajectoryFile(str(path)) as file:
+        xyz, times, steps, box = file.read(n_frames=9)
+    with XTCTrajectoryFile(str(path), "w") as file:
+        file.write(xyz, times, steps, box)
+    with pytest.raises(TrajectoryDamageError, match="9 of 12 frames"):
+        analyse_run(copy)
+    assert contents(copy) == before
+
+
+def test_frames_beyond_those_announced_do_not_count(copy):
+    """A segment is what its manifest says; a file may still be growing."""
+    manifest = json.loads((copy / "segments" / "00001.json").read_text())
+    names = ("time_ps", "potential_kj_mol", "temperature_k", "volume_nm3")
+    with_manifest(copy, n_frames=7, **{name: manifest[name][:7] for name in names})
+    analysis = analyse_run(copy)
+    assert analysis.tables["frames"].num_rows == 15
+
+
+@pytest.mark.parametrize("name", ["time_ps", "temperature_k"])
+def test_manifest_that_does_not_agree_with_itself_is_refused(copy, name):
+    manifest = json.loads((copy / "segments" / "00001.json").read_text())
+    with_manifest(copy, **{name: manifest[name][:-1]})
+    with pytest.raises(RunFolderError, match=f"12 frames and 11 values of {name}"):
+        open_run(copy)
+
+
+def test_pieces_that_do_not_follow_each_other_are_refused(copy):
+    run = open_run(copy)
+    odd = replace(run.pieces[1], first_frame=10)
+    with pytest.raises(TrajectoryDamageError, match="announces 4 frames, but reading came to 5"):
+        analyse_run(replace(run, pieces=(run.pieces[0], odd), stride=5))

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -21,6 +22,7 @@ from nmdasim.contacts import (
     PROLIF,
     REGIONS,
     ResidueRegions,
+    StoredInteractions,
     contact_lifetimes,
     contact_lifetimes_table,
     contact_occupancies,
@@ -34,6 +36,7 @@ from nmdasim.contacts import (
     residue_regions,
     ring_contacts_table,
     ring_occupancies,
+    store,
 )
 from nmdasim.errors import SelectionError, StatisticsError, TrajectoryError
 from nmdasim.pore import to_pore
@@ -1082,6 +1085,48 @@ def lifetime_of(text, **options):
     ]
     (row,) = found
     return row
+
+
+@settings(
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    cuts=st.sets(st.integers(1, 39), max_size=6), block=st.integers(1, 500), seed=st.integers(0, 9)
+)
+def test_contacts_on_disk_are_those_in_memory(monkeypatch, cuts, block, seed):
+    """Frame by frame and in every table, whatever is written at a time."""
+    rows = np.random.default_rng(seed).random((5, 40)) < [[0.0], [0.1], [0.5], [0.9], [1.0]]
+    numbers = [616, 644, 647, 644, 648]
+    whole = series(*rows, chains="AB", numbers=numbers)
+    monkeypatch.setattr(store, "_BLOCK", block)
+    stored = StoredInteractions(io.BytesIO())
+    for first, after in itertools.pairwise([0, *sorted(cuts), 40]):
+        stored.add(series(*rows[:, first:after], chains="AB", numbers=numbers))
+    assert stored.residues == whole.residues
+    assert stored.occurring() == whole.occurring()
+    for place in range(len(whole.residues)):
+        for here, there in zip(stored.nearest_of(place), whole.nearest_of(place), strict=True):
+            np.testing.assert_array_equal(here, there)
+    subunit_of = {"A": "GluN1", "B": "GluN2B"}
+    regions = ResidueRegions(region_of={("A", 616): "pore-lining"}, complete=False)
+    for table in (
+        lambda found: contacts_table(found, subunit_of=subunit_of),
+        lambda found: ring_contacts_table(found, subunit_of=subunit_of),
+        lambda found: contact_lifetimes_table(found, spacing_ps=1.0, subunit_of=subunit_of),
+        lambda found: regions_table(found, regions=regions, subunit_of=subunit_of),
+    ):
+        # By text, because nan is not equal to itself.
+        assert repr(table(stored)) == repr(table(whole))
+
+
+def test_stored_contacts_of_different_sites_are_refused():
+    stored = StoredInteractions(io.BytesIO())
+    with pytest.raises(TrajectoryError, match="no frames"):
+        stored.occurring()
+    chunk = series([1, 0])
+    stored.add(chunk)
+    with pytest.raises(SelectionError, match="types or thresholds"):
+        stored.add(dataclasses.replace(chunk, thresholds=PROLIF))
 
 
 @pytest.mark.parametrize(

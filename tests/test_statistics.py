@@ -42,6 +42,27 @@ def test_inefficiency_of_an_ar1_series_is_the_closed_form(phi):
     assert measured == pytest.approx((1.0 + phi) / (1.0 - phi), rel=0.1)
 
 
+SLOW = np.cos(np.linspace(0.0, 3.0, 20_000)) + ar1(0.0, 20_000, 4)
+
+
+@pytest.mark.parametrize("series", [ar1(0.9, 20_000, 3), SLOW])
+def test_inefficiency_of_a_long_series_is_its_definition(series):
+    """It is summed in blocks, over as many lags as are needed: few, or half of all."""
+    n = len(series)
+    shifted = series - series.mean()
+    correlation = []
+    while len(correlation) < 4 or correlation[-1] > 0.0:
+        lag = len(correlation) + 1
+        product = shifted[:-lag] @ shifted[lag:] / (n - lag)
+        correlation.append(product / np.mean(shifted**2))
+    lags = np.arange(1, len(correlation))
+    total = 1.0 + 2.0 * ((1.0 - lags / n) * correlation[:-1]).sum()
+    phi = correlation[0] * (n - 1) / n
+    phi += (1.0 + 3.0 * phi) / n
+    expected = max(total, (1.0 + phi) / (1.0 - phi))
+    assert statistical_inefficiency(series) == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize("phi", [0.0, 0.8])
 def test_error_of_the_mean_covers_the_truth_as_often_as_one_sigma_should(phi):
     covered = []

@@ -1,8 +1,8 @@
 """Whether the channel is blocked, how the gate stands, and how long each state lasts."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class BlockStates:
     conduction: NDArray[np.int8]
     """What the narrowest place of the whole pore lets pass, ligand counted: index into
     `nmdasim.pore.CONDUCTION`, -1 where it has no walls, (n_frames,)."""
-    paths: Mapping[str, NDArray[np.float64]]
+    paths: Mapping[str, NDArray[np.floating]]
     """By the names of `PATH_NAMES`: 1, 0, or nan where not defined, (n_frames,)."""
     thresholds: BlockThresholds
     """What the states were told by."""
@@ -219,24 +219,40 @@ def dwell_times(labels: ArrayLike, time_ps: ArrayLike) -> tuple[Dwell, ...]:
     blocked 2.0 True False
     left 0.0 False True
     """
-    states = list(np.asarray(labels, dtype=object))
+    states = np.asarray(labels, dtype=object)
     times = np.asarray(time_ps, dtype=np.float64)
-    if times.shape != (len(states),) or (np.diff(times) <= 0.0).any():
-        raise TrajectoryError(
-            f"got {len(states)} states and {times.size} times; need one rising time for each frame"
-        )
-    starts = [at for at in range(len(states)) if not at or states[at] != states[at - 1]]
-    stops = [*starts[1:], len(states)]
+    visits = _visits(states, times, known=np.array([state is not None for state in states]))
     return tuple(
         Dwell(
             state=states[start],
             start_ps=float(times[start]),
-            duration_ps=float(times[min(stop, len(states) - 1)] - times[start]),
-            censored_left=start == 0 or states[start - 1] is None,
-            censored_right=stop == len(states) or states[stop] is None,
+            duration_ps=float(duration),
+            censored_left=bool(left),
+            censored_right=bool(right),
         )
-        for start, stop in zip(starts, stops, strict=True)
-        if states[start] is not None
+        for start, duration, left, right in zip(*visits, strict=True)
+    )
+
+
+_Visits = tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
+
+
+def _visits(states: NDArray[Any], times: NDArray[np.float64], known: NDArray[np.bool_]) -> _Visits:
+    """First frame of each visit, its duration, and whether either end was not seen."""
+    if times.shape != states.shape or (np.diff(times) <= 0.0).any():
+        raise TrajectoryError(
+            f"got {len(states)} states and {times.size} times; need one rising time for each frame"
+        )
+    last = len(states) - 1
+    starts = np.flatnonzero(np.append(last >= 0, (states[1:] != states[:-1]).astype(bool)))
+    stops = np.append(starts[1:], last + 1)
+    visited = known[starts] if last >= 0 else np.empty(0, dtype=bool)
+    starts, stops = starts[visited], stops[visited]
+    return (
+        starts,
+        times[np.minimum(stops, last)] - times[starts],
+        (starts == 0) | ~known[starts - 1],
+        (stops > last) | ~known[np.minimum(stops, last)],
     )
 
 
@@ -272,21 +288,27 @@ def lifetime(visits: tuple[Dwell, ...], state: str) -> Lifetime:
     (nan, 27.1, inf)
     """
     mine = [visit for visit in visits if visit.state == state]
-    exits = sum(not visit.censored_right for visit in mine)
-    time = sum(visit.duration_ps for visit in mine)
-    few, many = poisson_interval(exits)
+    return _stay(
+        n_visits=len(mine),
+        n_exits=sum(not visit.censored_right for visit in mine),
+        time_ps=sum(visit.duration_ps for visit in mine),
+    )
+
+
+def _stay(*, n_visits: int, n_exits: int, time_ps: float) -> Lifetime:
+    few, many = poisson_interval(n_exits)
     note = ""
-    if not mine:
+    if not n_visits:
         note = "never visited"
-    elif not exits:
+    elif not n_exits:
         note = "not enough data: no end was seen, only a lower bound is known"
     return Lifetime(
-        n_visits=len(mine),
-        n_exits=exits,
-        time_ps=time,
-        mean_ps=time / exits if exits else math.nan,
-        low_ps=time / many if mine else math.nan,
-        high_ps=(time / few if few else math.inf) if mine else math.nan,
+        n_visits=n_visits,
+        n_exits=n_exits,
+        time_ps=time_ps,
+        mean_ps=time_ps / n_exits if n_exits else math.nan,
+        low_ps=time_ps / many if n_visits else math.nan,
+        high_ps=(time_ps / few if few else math.inf) if n_visits else math.nan,
         note=note,
     )
 
@@ -294,14 +316,27 @@ def lifetime(visits: tuple[Dwell, ...], state: str) -> Lifetime:
 # --------------------------------------------------------------------------------- tables
 
 
+# What fluctuates while a state stays the same, and so tells the independent samples.
+_RELATED = {
+    "block": "radius_past_ligand_nm",
+    "gate": "gate_radius_nm",
+    "site": "ligand_depth_nm",
+    "path": "radius_past_ligand_nm",
+    "water_path": "water_from_inside_nm",
+    "hydrated_ion_path": "path_radius_nm",
+    "bare_ion_path": "path_radius_nm",
+}
+
+
 def states_table(
-    measured: Blockade, states: BlockStates, time_ps: ArrayLike
+    measured: Blockade | Mapping[str, ArrayLike], states: BlockStates, time_ps: ArrayLike
 ) -> dict[str, list[object]]:
     """Give the share of time of every state and path, and how long each lasts.
 
     Parameters
     ----------
-    measured : Blockade
+    measured : Blockade, or mapping of str to array_like of float, shape (n_frames,)
+        The measurements or their columns, of which one at a time is looked at.
     states : BlockStates
         Of the same frames.
     time_ps : array_like of float, shape (n_frames,), ps
@@ -312,24 +347,24 @@ def states_table(
         One row for each state of block and gate, the ligand's stay in the site, and each path.
         Frames in which a state is not known are left out and counted in the note.
     """
-    # What fluctuates while the state stays the same, and so tells the independent samples.
-    related = {
-        "block": measured.radius_past,
-        "gate": measured.gate_radius,
-        "site": measured.depth,
-        "water_path": measured.water_from_inside,
-        "hydrated_ion_path": measured.path_radius,
-        "bare_ion_path": measured.path_radius,
-    }
+    columns = measured.to_columns() if isinstance(measured, Blockade) else measured
+    times = np.asarray(time_ps, dtype=np.float64)
     rows = []
-    for group, name, present, labels in _series(states):
-        visits = dwell_times(labels, time_ps)
-        beside = related.get(name, related.get(group, measured.radius_past))
-        rows.append(_row(group, name, present, beside, lifetime(visits, name)))
+    for group, name, known, present in _series(states):
+        codes = np.where(known, present.astype(np.int8), np.int8(_UNKNOWN))
+        starts, duration, _, cut = _visits(codes, times, known)
+        mine = present[starts]
+        stay = _stay(
+            n_visits=int(mine.sum()),
+            n_exits=int((mine & ~cut).sum()),
+            time_ps=float(duration[mine].sum()),
+        )
+        beside = np.asarray(columns[_RELATED.get(name, _RELATED[group])])
+        rows.append(_row(group, name, known, present, beside, stay))
     return {key: [row[key] for row in rows] for key in rows[0]}
 
 
-def dwell_times_table(states: BlockStates, time_ps: ArrayLike) -> dict[str, list[object]]:
+def dwell_times_table(states: BlockStates, time_ps: ArrayLike) -> dict[str, NDArray[Any]]:
     """Give every visit to a state of block, gate and site.
 
     Parameters
@@ -339,58 +374,53 @@ def dwell_times_table(states: BlockStates, time_ps: ArrayLike) -> dict[str, list
 
     Returns
     -------
-    columns : dict of str to list
-        One row for each visit.
+    columns : dict of str to ndarray, shape (n_visits,)
+        group, state, start_ps, duration_ps, censored_left and censored_right; groups one after
+        the other, the visits of each in their order.
     """
-    rows = [
-        (group, visit)
-        for group, labels in _labels(states).items()
-        for visit in dwell_times(labels, time_ps)
+    times = np.asarray(time_ps, dtype=np.float64)
+    parts = []
+    for group, names, codes in _groups(states):
+        starts, *rest = _visits(codes, times, codes != _UNKNOWN)
+        words = _words(codes[starts], names)
+        parts.append((np.full(len(starts), group, dtype=object), words, times[starts], *rest))
+    names = ("group", "state", "start_ps", "duration_ps", "censored_left", "censored_right")
+    return {
+        name: np.concatenate(columns)
+        for name, columns in zip(names, zip(*parts, strict=True), strict=True)
+    }
+
+
+def _groups(states: BlockStates) -> list[tuple[str, tuple[str, ...], NDArray[np.int8]]]:
+    """Group, its states, and the one of each frame."""
+    return [
+        ("block", BLOCK_STATES, states.block),
+        ("gate", GATE_STATES, states.gate),
+        ("site", ("outside", "in the site"), states.in_site.astype(np.int8)),
     ]
-    return {
-        "group": [group for group, _ in rows],
-        **{
-            field.name: [getattr(visit, field.name) for _, visit in rows] for field in fields(Dwell)
-        },
-    }
 
 
-def _labels(states: BlockStates) -> dict[str, NDArray[Any]]:
-    return {
-        "block": _words(states.block, BLOCK_STATES),
-        "gate": _words(states.gate, GATE_STATES),
-        "site": np.where(states.in_site, "in the site", "outside").astype(object),
-    }
-
-
-def _series(states: BlockStates) -> list[tuple[str, str, NDArray[np.float64], NDArray[Any]]]:
-    """Group, name, 1 or 0 or nan in each frame, and the labels that visits are cut from."""
-    series = []
-    labels = _labels(states)
-    for group, names in (
-        ("block", BLOCK_STATES),
-        ("gate", GATE_STATES),
-        ("site", ("in the site",)),
-    ):
-        known = np.array([label is not None for label in labels[group]], dtype=bool)
-        for name in names:
-            present = np.where(known, labels[group] == name, np.nan)
-            series.append((group, name, present, labels[group]))
+def _series(
+    states: BlockStates,
+) -> Iterator[tuple[str, str, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Group, name, whether it is known in each frame, and whether it holds."""
+    for group, names, codes in _groups(states):
+        for code, name in enumerate(names):
+            if name != "outside":
+                yield group, name, codes != _UNKNOWN, codes == code
     for name in PATH_NAMES:
-        words = np.where(states.paths[name] == 1.0, name, "none").astype(object)
-        words[np.isnan(states.paths[name])] = None
-        series.append(("path", name, states.paths[name], words))
-    return series
+        path = states.paths[name]
+        yield "path", name, ~np.isnan(path), path == 1.0
 
 
 def _row(
     group: str,
     name: str,
-    present: NDArray[np.float64],
-    related: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    present: NDArray[np.bool_],
+    related: NDArray[np.floating],
     stay: Lifetime,
 ) -> dict[str, object]:
-    known = np.isfinite(present)
     share = _share(name, present[known], related[known])
     missing = int((~known).sum())
     unknown = f"not known in {missing} of {len(known)} frames, which are left out"
@@ -411,7 +441,7 @@ def _row(
     }
 
 
-def _share(name: str, present: NDArray[np.float64], related: NDArray[np.float64]) -> Estimate:
+def _share(name: str, present: NDArray[np.bool_], related: NDArray[np.floating]) -> Estimate:
     """Share of the frames; what fluctuates although the state does not tells the samples."""
     defined = related[np.isfinite(related)]
     inefficiency = inefficiency_of(defined) if len(defined) > 1 else math.nan

@@ -25,12 +25,14 @@ from nmdasim.contacts.model import (
     ContactLifetime,
     ContactOccupancy,
     ContactResidue,
+    ContactSeries,
     Interactions,
     InteractionSites,
     InteractionThresholds,
     RingOccupancy,
 )
 from nmdasim.contacts.regions import REGIONS, ResidueRegions, regions_table, residue_regions
+from nmdasim.contacts.store import StoredInteractions
 from nmdasim.contacts.tables import (
     contact_occupancies,
     contacts_by_frame_table,
@@ -47,12 +49,14 @@ __all__ = [
     "ContactLifetime",
     "ContactOccupancy",
     "ContactResidue",
+    "ContactSeries",
     "InteractionSites",
     "InteractionThresholds",
     "Interactions",
     "InteractionsBuilder",
     "ResidueRegions",
     "RingOccupancy",
+    "StoredInteractions",
     "contact_lifetimes",
     "contact_lifetimes_table",
     "contact_occupancies",

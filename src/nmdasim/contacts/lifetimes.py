@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nmdasim.contacts.model import ContactLifetime, ContactResidue, Interactions
-from nmdasim.contacts.tables import folded_label, ring_of_residue, split_contacts
+from nmdasim.contacts.model import ContactLifetime, ContactResidue, ContactSeries
+from nmdasim.contacts.tables import any_contact, folded_label, ring_of_residue
 from nmdasim.errors import StatisticsError
 from nmdasim.statistics import poisson_interval
 from nmdasim.subunits import RING_NAMES
 
 
 def contact_lifetimes(
-    interactions: Interactions,
+    interactions: ContactSeries,
     *,
     spacing_ps: float,
     subunit_of: Mapping[str, str] | None = None,
@@ -24,7 +24,7 @@ def contact_lifetimes(
 
     Parameters
     ----------
-    interactions : Interactions
+    interactions : Interactions or StoredInteractions
         All frames of one trajectory, equally spaced in time.
     spacing_ps : float
         Time between frames.
@@ -81,31 +81,33 @@ def contact_lifetimes(
 
 
 _About = dict[str, Any]
-_Members = tuple[list[NDArray[np.int32]], _About]
+_Members = tuple[list[int], _About]
 
 
 def _groups(
-    interactions: Interactions, subunit_of: Mapping[str, str]
+    interactions: ContactSeries, subunit_of: Mapping[str, str]
 ) -> Iterator[tuple[NDArray[np.int32], _About]]:
     """Frames of each contact by residue, by folded residue and by ring, with what it is."""
     folded: dict[tuple[Any, ...], _Members] = {}
     rings: dict[tuple[Any, ...], _Members] = {}
-    for place, kind, frames, _ in split_contacts(interactions):
+    for place, kind in interactions.occurring():
         residue = interactions.residues[place]
         subunit = subunit_of.get(residue.chain)
         ring = ring_of_residue(subunit, residue.number)
         about = {"subunit": subunit, "ring": ring, "type": interactions.types[kind]}
-        yield frames, {"level": "residue", "residue": residue, "label": residue.name, **about}
+        own = {"level": "residue", "residue": residue, "label": residue.name, **about}
+        yield interactions.contact(place, kind)[0], own
         if subunit is not None:
             label = folded_label(subunit, residue)
             own = {"level": "folded", "residue": None, "label": label, **about}
-            folded.setdefault((subunit, residue.number, label, kind), ([], own))[0].append(frames)
+            folded.setdefault((subunit, residue.number, label, kind), ([], own))[0].append(place)
         if ring is not None:
             own = {"level": "ring", "residue": None, "label": None, **about, "subunit": None}
-            rings.setdefault((RING_NAMES.index(ring), kind), ([], own))[0].append(frames)
+            rings.setdefault((RING_NAMES.index(ring), kind), ([], own))[0].append(place)
     for groups in (folded, rings):
-        for _, (members, entry) in sorted(groups.items(), key=lambda item: item[0]):
-            yield np.unique(np.concatenate(members)), entry
+        for (*_, kind), (members, entry) in sorted(groups.items(), key=lambda item: item[0]):
+            occupied = any_contact(interactions, members, kind)
+            yield np.flatnonzero(occupied).astype(np.int32), entry
 
 
 def _lifetime(
@@ -145,7 +147,7 @@ def _lifetime(
 
 
 def contact_lifetimes_table(
-    interactions: Interactions,
+    interactions: ContactSeries,
     *,
     spacing_ps: float,
     subunit_of: Mapping[str, str],
@@ -155,7 +157,7 @@ def contact_lifetimes_table(
 
     Parameters
     ----------
-    interactions : Interactions
+    interactions : Interactions or StoredInteractions
         Residue numbers are UniProt's.
     spacing_ps : float
         Time between frames.

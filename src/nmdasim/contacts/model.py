@@ -1,8 +1,9 @@
 """What a contact is: types, thresholds of the named conventions, and the results."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,6 +195,40 @@ class InteractionSites:
         return self.typed.table[first:last, 0]
 
 
+class ContactSeries(Protocol):
+    """What the tables ask of contacts, whether they are in memory or on disk.
+
+    See Also
+    --------
+    Interactions, StoredInteractions : the two kinds.
+    """
+
+    @property
+    def residues(self) -> tuple[ContactResidue, ...]:
+        """Residues that come within `nearest_nm` in any of the frames, in topology order."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Types that could be told."""
+
+    @property
+    def thresholds(self) -> InteractionThresholds:
+        """What counted as a contact."""
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that were measured."""
+
+    def occurring(self) -> Sequence[tuple[int, int]]:
+        """Place in `residues` and in `types` of each contact that occurs, residue by residue."""
+
+    def contact(self, place: int, kind: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Frames of one contact, ascending, and its distance in each, nm."""
+
+    def nearest_of(self, place: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Frames in which one residue is near, ascending, and how near in each, nm."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Interactions:
     """Contacts of the ligand in a number of frames, stored sparsely."""
@@ -248,6 +283,50 @@ class Interactions:
         dense = np.full((self.n_frames, len(self.residues), len(self.types)), np.nan, np.float32)
         dense[self.frame, self.residue, self.type] = self.distance
         return dense
+
+    def occurring(self) -> list[tuple[int, int]]:
+        """List the contacts that occur.
+
+        Returns
+        -------
+        pairs : list of (int, int)
+            Place in `residues` and in `types`, residue by residue.
+        """
+        key = self.residue * np.uint32(len(self.types)) + self.type.astype(np.uint32)
+        return [divmod(int(k), len(self.types)) for k in np.unique(key)]
+
+    def contact(self, place: int, kind: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Pick one contact.
+
+        Parameters
+        ----------
+        place, kind : int
+            Its place in `residues` and in `types`.
+
+        Returns
+        -------
+        frames : ndarray of int32, ascending
+        distances : ndarray of float32, nm
+        """
+        mine = np.flatnonzero((self.residue == place) & (self.type == kind))
+        return self.frame[mine], self.distance[mine]
+
+    def nearest_of(self, place: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Pick the frames in which one residue is within `thresholds.nearest_nm`.
+
+        Parameters
+        ----------
+        place : int
+            Its place in `residues`.
+
+        Returns
+        -------
+        frames : ndarray of int32, ascending
+        distances : ndarray of float32, nm
+        """
+        mine = np.flatnonzero(self.neighbour == place)
+        frames = np.searchsorted(self.neighbours_of, mine, side="right") - 1
+        return frames.astype(np.int32), self.neighbour_distance[mine]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from nmdasim.contacts.model import Interactions
-from nmdasim.contacts.tables import NearestSeries, folded_label, split_contacts
+from nmdasim.contacts.model import ContactSeries
+from nmdasim.contacts.tables import NearestSeries, any_contact, folded_label
 from nmdasim.errors import SelectionError
 from nmdasim.pore import radii_of
 from nmdasim.statistics import estimate_occupancy
@@ -248,13 +248,13 @@ def _region(lined: NDArray[np.intp], height: float, ends: tuple[float, float] | 
 
 
 def regions_table(
-    interactions: Interactions, *, regions: ResidueRegions, subunit_of: Mapping[str, str]
+    interactions: ContactSeries, *, regions: ResidueRegions, subunit_of: Mapping[str, str]
 ) -> dict[str, list[object]]:
     """Close contacts by region as columns, ready for `pyarrow.table`.
 
     Parameters
     ----------
-    interactions : Interactions
+    interactions : Interactions or StoredInteractions
         Residue numbers are UniProt's.
     regions : ResidueRegions
     subunit_of : mapping of str to str
@@ -268,12 +268,13 @@ def regions_table(
         None in regions that are not in this system.
     """
     close = interactions.types.index("close contact")
-    touched: dict[str, list[tuple[int, NDArray[np.int32]]]] = {region: [] for region in REGIONS}
-    for place, kind, frames, _ in split_contacts(interactions):
+    touched: dict[str, list[tuple[int, int]]] = {region: [] for region in REGIONS}
+    for place, kind in interactions.occurring():
         residue = interactions.residues[place]
         region = regions.region_of.get((residue.chain, residue.number))
         if kind == close and region is not None and residue.name in ONE_LETTER:
-            touched[region].append((place, frames))
+            # Those touched most often come first, then in the order of the residues.
+            touched[region].append((-len(interactions.contact(place, kind)[0]), place))
     nearest = NearestSeries(interactions)
     counts = list(regions.region_of.values())
     rows: list[tuple[object, ...]] = []
@@ -281,16 +282,13 @@ def regions_table(
         if not regions.complete and region != "pore-lining":
             rows.append((region, None, None, None, None, "", _HIDDEN))
             continue
-        members = sorted(touched[region], key=lambda item: (-len(item[1]), item[0]))
-        occupied = np.zeros(interactions.n_frames, dtype=bool)
-        for _, frames in members:
-            occupied[frames] = True
+        members = [place for _, place in sorted(touched[region])]
         estimate = estimate_occupancy(
-            occupied,
+            any_contact(interactions, members, close),
             name=region,
-            inefficiency=nearest.inefficiency([p for p, _ in members]) if members else math.nan,
+            inefficiency=nearest.inefficiency(members) if members else math.nan,
         )
-        names = [_name(interactions, place, subunit_of) for place, _ in members]
+        names = [_name(interactions, place, subunit_of) for place in members]
         rows.append(
             (
                 region, counts.count(region), len(members), estimate.mean, estimate.error,
@@ -305,6 +303,6 @@ def regions_table(
     }
 
 
-def _name(interactions: Interactions, place: int, subunit_of: Mapping[str, str]) -> str:
+def _name(interactions: ContactSeries, place: int, subunit_of: Mapping[str, str]) -> str:
     residue = interactions.residues[place]
     return f"{folded_label(subunit_of[residue.chain], residue)} {residue.chain}"

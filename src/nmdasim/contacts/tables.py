@@ -1,6 +1,6 @@
 """Contacts as occupancies with errors, folded by the two-fold symmetry, and as tables."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from nmdasim.contacts.model import (
     ContactOccupancy,
     ContactResidue,
+    ContactSeries,
     Interactions,
     RingOccupancy,
 )
@@ -15,12 +16,12 @@ from nmdasim.statistics import estimate_occupancy, statistical_inefficiency
 from nmdasim.subunits import ONE_LETTER, ring_of, subunits
 
 
-def contact_occupancies(interactions: Interactions) -> tuple[ContactOccupancy, ...]:
+def contact_occupancies(interactions: ContactSeries) -> tuple[ContactOccupancy, ...]:
     """Tell how often each residue has each type of contact.
 
     Parameters
     ----------
-    interactions : Interactions
+    interactions : Interactions or StoredInteractions
 
     Returns
     -------
@@ -37,7 +38,8 @@ def contact_occupancies(interactions: Interactions) -> tuple[ContactOccupancy, .
     """
     nearest = NearestSeries(interactions)
     result = []
-    for place, kind, frames, distances in split_contacts(interactions):
+    for place, kind in interactions.occurring():
+        frames, distances = interactions.contact(place, kind)
         occupied = np.zeros(interactions.n_frames, dtype=bool)
         occupied[frames] = True
         residue, name = interactions.residues[place], interactions.types[kind]
@@ -59,7 +61,7 @@ def contact_occupancies(interactions: Interactions) -> tuple[ContactOccupancy, .
 
 
 def ring_occupancies(
-    interactions: Interactions, *, subunit_of: Mapping[str, str]
+    interactions: ContactSeries, *, subunit_of: Mapping[str, str]
 ) -> tuple[RingOccupancy, ...]:
     """Fold contacts by the channel's two-fold symmetry.
 
@@ -67,7 +69,7 @@ def ring_occupancies(
 
     Parameters
     ----------
-    interactions : Interactions
+    interactions : Interactions or StoredInteractions
         Residue numbers are UniProt's.
     subunit_of : mapping of str to str
         Subunit (GluN1, GluN2A, GluN2B) of each chain letter. Chains that are missing here are
@@ -78,19 +80,17 @@ def ring_occupancies(
     occupancies : tuple of RingOccupancy
         Ordered by subunit, residue number and type.
     """
-    copies: dict[tuple[str, int, str, int], list[tuple[int, NDArray[np.int32]]]] = {}
-    for place, kind, frames, _ in split_contacts(interactions):
+    copies: dict[tuple[str, int, str, int], list[int]] = {}
+    for place, kind in interactions.occurring():
         residue = interactions.residues[place]
         subunit = subunit_of.get(residue.chain)
         if subunit is not None:
             key = (subunit, residue.number, folded_label(subunit, residue), kind)
-            copies.setdefault(key, []).append((place, frames))
+            copies.setdefault(key, []).append(place)
     nearest = NearestSeries(interactions)
     result = []
     for (subunit, number, label, kind), members in sorted(copies.items()):
-        occupied = np.zeros(interactions.n_frames, dtype=bool)
-        for _, frames in members:
-            occupied[frames] = True
+        occupied = any_contact(interactions, members, kind)
         result.append(
             RingOccupancy(
                 ring=ring_of_residue(subunit, number),
@@ -99,7 +99,7 @@ def ring_occupancies(
                 estimate=estimate_occupancy(
                     occupied,
                     name=f"{interactions.types[kind]} with {label}",
-                    inefficiency=nearest.inefficiency([place for place, _ in members]),
+                    inefficiency=nearest.inefficiency(members),
                 ),
             )
         )
@@ -107,7 +107,7 @@ def ring_occupancies(
 
 
 def contacts_table(
-    interactions: Interactions,
+    interactions: ContactSeries,
     *,
     subunit_of: Mapping[str, str],
     status_of: Mapping[tuple[str, int], str] | None = None,
@@ -117,7 +117,7 @@ def contacts_table(
 
     Parameters
     ----------
-    interactions : Interactions
+    interactions : Interactions or StoredInteractions
         Residue numbers are UniProt's.
     subunit_of : mapping of str to str
         Subunit of each chain letter.
@@ -155,13 +155,13 @@ def contacts_table(
 
 
 def ring_contacts_table(
-    interactions: Interactions, *, subunit_of: Mapping[str, str]
+    interactions: ContactSeries, *, subunit_of: Mapping[str, str]
 ) -> dict[str, list[object]]:
     """Folded occupancies as columns, ready for `pyarrow.table`.
 
     Parameters
     ----------
-    interactions : Interactions
+    interactions : Interactions or StoredInteractions
         Residue numbers are UniProt's.
     subunit_of : mapping of str to str
         Subunit of each chain letter.
@@ -211,27 +211,18 @@ def contacts_by_frame_table(
     }
 
 
-def split_contacts(
-    interactions: Interactions,
-) -> Iterator[tuple[int, int, NDArray[np.int32], NDArray[np.float32]]]:
-    """Residue, type, frames and distances of each contact that occurs, residue by residue."""
-    n_types = len(interactions.types)
-    key = interactions.residue * np.uint32(n_types) + interactions.type.astype(np.uint32)
-    # One contact after the other: to sort all would take as much memory again as they do.
-    for k in np.unique(key):
-        mine = np.flatnonzero(key == k)
-        yield (
-            int(k) // n_types,
-            int(k) % n_types,
-            interactions.frame[mine],
-            interactions.distance[mine],
-        )
+def any_contact(interactions: ContactSeries, places: Sequence[int], kind: int) -> NDArray[np.bool_]:
+    """Tell in each frame whether any of some residues has one type of contact, (n_frames,)."""
+    occupied = np.zeros(interactions.n_frames, dtype=bool)
+    for place in places:
+        occupied[interactions.contact(place, kind)[0]] = True
+    return occupied
 
 
 class NearestSeries:
     """Distances of single residues as series, without one array for all of them."""
 
-    def __init__(self, interactions: Interactions) -> None:
+    def __init__(self, interactions: ContactSeries) -> None:
         self._interactions = interactions
         self._known: dict[tuple[int, ...], float] = {}
 
@@ -247,9 +238,8 @@ class NearestSeries:
         found = self._interactions
         series = np.full(found.n_frames, found.thresholds.nearest_nm, dtype=np.float32)
         for place in places:
-            mine = np.flatnonzero(found.neighbour == place)
-            frames = np.searchsorted(found.neighbours_of, mine, side="right") - 1
-            series[frames] = np.minimum(series[frames], found.neighbour_distance[mine])
+            frames, distances = found.nearest_of(place)
+            series[frames] = np.minimum(series[frames], distances)
         return series
 
 

@@ -13,6 +13,8 @@ from nmdasim.errors import StatisticsError
 _MIN_LAGS = 3
 # About so many values are correlated at once.
 _MAX_AT_ONCE = 100_000
+# A series longer than this is correlated over so many lags first, and over more only as needed.
+_LAGS_AT_ONCE = 4096
 # Long series are averaged down to about this many values before the start is searched.
 _MAX_VALUES = 2000
 _N_STARTS = 26
@@ -112,6 +114,10 @@ def inefficiencies(series: NDArray[np.float64]) -> NDArray[np.float64]:
     found = np.full(len(series), math.nan)
     n = series.shape[1]
     moving = np.flatnonzero(np.ptp(series, axis=1) > 0.0)
+    if n > 4 * _LAGS_AT_ONCE:
+        for row in moving:
+            found[row] = _inefficiency_of_long(series[row])
+        return found
     lags = np.arange(1, n)
     # In parts, so that a long series costs little memory.
     size = max(1, _MAX_AT_ONCE // n)
@@ -125,6 +131,36 @@ def inefficiencies(series: NDArray[np.float64]) -> NDArray[np.float64]:
         for row, whole, next_ in zip(rows, summed, correlation[:, 0], strict=True):
             found[row] = max(1.0, whole, _autoregressive(float(next_), n))
     return found
+
+
+def _inefficiency_of_long(values: NDArray[np.float64]) -> float:
+    """Count as `inefficiencies` does, with no more lags in memory than are summed."""
+    n = len(values)
+    fluctuation = values - values.mean()
+    fluctuation /= np.abs(fluctuation).max()
+    n_lags = _LAGS_AT_ONCE
+    while True:
+        n_lags = min(n_lags, n)
+        correlation = _lagged_sums(fluctuation, n_lags) / np.arange(n, n - n_lags, -1)
+        correlation = correlation[1:] / correlation[0]
+        stops = np.flatnonzero(correlation[_MIN_LAGS:] <= 0.0)
+        if len(stops) or n_lags == n:
+            break
+        n_lags *= 4
+    last = _MIN_LAGS + int(stops[0]) if len(stops) else n - 1
+    whole = 1.0 + 2.0 * float(((1.0 - np.arange(1, last + 1) / n) * correlation[:last]).sum())
+    return max(1.0, whole, _autoregressive(float(correlation[0]), n))
+
+
+def _lagged_sums(values: NDArray[np.float64], n_lags: int) -> NDArray[np.float64]:
+    """Sum the products of a series with itself so many frames later, block by block."""
+    size = 1 << (2 * n_lags - 1).bit_length()
+    sums = np.zeros(n_lags)
+    for first in range(0, len(values), n_lags):
+        block = np.fft.rfft(values[first : first + n_lags], n=size)
+        later = np.fft.rfft(values[first : first + 2 * n_lags], n=size)
+        sums += np.fft.irfft(np.conj(block) * later, n=size)[:n_lags]
+    return sums
 
 
 def correlation_time(series: ArrayLike, *, interval: float) -> float:

@@ -52,6 +52,7 @@ def open_run(folder: str | Path) -> Run:
     start.flags.writeable = False
     ions, ion_names, ion_charges = ions_of(topology)
     segments = read_segments(folder)
+    _check_manifests(segments)
     return Run(
         folder=folder,
         inputs=inputs,
@@ -68,6 +69,18 @@ def open_run(folder: str | Path) -> Run:
         ion_names=ion_names,
         ion_charges=ion_charges,
     )
+
+
+def _check_manifests(segments: Sequence[Segment]) -> None:
+    for segment in segments:
+        for name in ("time_ps", *_RECORDED):
+            n_values = len(segment.manifest.get(name, ()))
+            if n_values != segment.n_frames and name in segment.manifest:
+                raise RunFolderError(
+                    f"{segment.trajectory.with_suffix('.json')} is damaged: it announces "
+                    f"{segment.n_frames} frames and {n_values} values of {name}; restore it from "
+                    "a copy, or move it and later segments away and run again"
+                )
 
 
 def _pieces(segments: Sequence[Segment]) -> tuple[Piece, ...]:

@@ -1,7 +1,7 @@
 """The standard analysis of a run: one pass over its frames, one table for each observable."""
 
-import io
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from nmdasim.analysis.tables import Columns, TableFiles, storing
 from nmdasim.channel_block import (
     PATH_NAMES,
     Blockade,
     BlockadeSites,
     BlockStates,
+    BlockThresholds,
     block_states,
     blockade_sites,
     dwell_times_table,
@@ -26,8 +27,8 @@ from nmdasim.channel_block import (
 )
 from nmdasim.contacts import (
     Interactions,
-    InteractionsBuilder,
     InteractionSites,
+    StoredInteractions,
     contact_lifetimes_table,
     contacts_table,
     find_interactions,
@@ -51,7 +52,6 @@ from nmdasim.rundir import (
     EQUILIBRATION,
     read_json,
     read_provenance,
-    storage_error,
     write_atomic,
 )
 from nmdasim.statistics import (
@@ -87,9 +87,8 @@ _UNITS = {
 }
 # These number the frames or name a state; they are no observables.
 _INDEX = ("frame", "time_ps", "conduction", "state", "gate_state")
-# What is kept of a chunk beside its blockade, and what of its blockade is not.
-_OF_PART = ("time_ps", "fit_rmsd")
-_PROFILES = ("radius_open", "radius_ligand", "centre_open")
+# Fields of `Blockade` that are no single numbers.
+_PROFILES = ("levels", "radius_open", "radius_ligand", "centre_open")
 # Recorded by the simulation beside the frames, where it was nmdasim that ran it.
 _RECORDED = ("potential_kj_mol", "temperature_k")
 
@@ -102,7 +101,8 @@ class Analysis:
     """The run."""
     tables: Mapping[str, pa.Table]
     """frames, contacts, ring_contacts, contacts_by_frame, contact_lifetimes, regions, profile,
-    states, dwell_times, density, permeation, permeation_rates and estimates."""
+    states, dwell_times, density, permeation, permeation_rates and estimates; each is read from
+    its file when it is asked for."""
     estimates: tuple[Estimate, ...]
     """Means over the frames with their errors."""
     checks: tuple[Check, ...]
@@ -126,6 +126,7 @@ class _Part:
     time_ps: NDArray[np.float64]
     fit_rmsd: NDArray[np.float64]
     blockade: Blockade
+    states: BlockStates
     contacts: Interactions
     particles: NDArray[np.float32]
     lumen: PoreProfile
@@ -135,13 +136,13 @@ class _Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Measured:
-    """What was measured in all frames; profiles only as their means."""
+    """What was measured in all frames; what is not here is on disk."""
 
     start: Blockade
     time_ps: NDArray[np.float64]
-    fit_rmsd: NDArray[np.float64]
-    frames: Blockade
-    contacts: Interactions
+    states: BlockStates
+    frames: Columns
+    contacts: StoredInteractions
     radius_open: ColumnMeans
     radius_ligand: ColumnMeans
     passages: Passages
@@ -169,8 +170,9 @@ def analyse_run(
     Returns
     -------
     analysis : Analysis
-        The same as is written to `analysis/*.parquet` and `analysis/checks.json`. Each file
-        is replaced in one step, the checks last.
+        The same as is written to `analysis/*.parquet` and `analysis/checks.json`. The files
+        are moved into place one by one when all are whole, the checks last: an analysis that
+        is killed or fails leaves those of the one before.
 
     Raises
     ------
@@ -179,9 +181,14 @@ def analyse_run(
     TrajectoryError
         If there are no frames yet, or a file is missing.
     TrajectoryDamageError
-        If a file is damaged.
+        If a file is damaged or holds fewer frames than were announced.
     RunStorageError
         If the tables cannot be written.
+
+    Notes
+    -----
+    Frames and contacts go to disk as they are measured and are read back one column and one
+    contact at a time, so that a frame costs 24 bytes of memory to the end: its time and states.
     """
     opened = run if isinstance(run, Run) else open_run(run)
     if not opened.n_frames:
@@ -189,44 +196,32 @@ def analyse_run(
             f"{opened.folder} has no production frames yet: repeat the `nmdasim run` command "
             "to let it continue, then analyse"
         )
-    measured = _measure(opened, cores, progress)
-    states = block_states(measured.frames)
-    frames = _frames_table(opened, measured, states)
-    estimates = tuple(summarise(frames))
-    regions = residue_regions(opened.topology, opened.start, subunit_of=opened.subunit_of)
-    tables: dict[str, Mapping[str, Any]] = {
-        "frames": frames,
-        "contacts": contacts_table(
-            measured.contacts,
-            subunit_of=opened.subunit_of,
-            status_of=opened.status_of,
-            region_of=regions.region_of,
-        ),
-        "ring_contacts": ring_contacts_table(measured.contacts, subunit_of=opened.subunit_of),
-        "contacts_by_frame": _contacts_by_frame(measured.contacts),
-        "contact_lifetimes": contact_lifetimes_table(
-            measured.contacts,
-            spacing_ps=_spacing(measured.time_ps),
-            subunit_of=opened.subunit_of,
-        ),
-        "regions": regions_table(measured.contacts, regions=regions, subunit_of=opened.subunit_of),
-        "profile": _profile_table(measured),
-        "states": states_table(measured.frames, states, measured.time_ps),
-        "dwell_times": dwell_times_table(states, measured.time_ps),
-        "density": measured.density.to_columns(bulk_per_nm3=measured.bulk_per_nm3),
-        "permeation": _rows(Passage, measured.passages.passages),
-        "permeation_rates": _rows(PassageRate, measured.passages.rates()),
-        "estimates": _estimates_table(estimates),
-    }
-    analysis = Analysis(
-        run=opened,
-        # One after the other, so that no two forms of a long table are held together.
-        tables={name: _typed(name, tables.pop(name)) for name in list(tables)},
-        estimates=estimates,
-        checks=_checks(opened, frames),
-    )
-    _write(analysis)
-    return analysis
+    with TableFiles(opened.folder / ANALYSIS) as files:
+        with storing(files.folder):
+            # Without a name, so that nothing is left of it whatever happens.
+            file = tempfile.TemporaryFile(dir=files.folder)  # noqa: SIM115 - closed below
+        with file:
+            gathered = _Gathered(opened, files, StoredInteractions(file))
+            measured = _measure(opened, gathered, cores, progress)
+            _write_contacts(opened, measured, files)
+        estimates = tuple(summarise(measured.frames))
+        checks = _checks(opened, measured.frames)
+        for name, columns in (
+            ("profile", _profile_table(measured)),
+            ("states", states_table(measured.frames, measured.states, measured.time_ps)),
+            ("dwell_times", dwell_times_table(measured.states, measured.time_ps)),
+            ("density", measured.density.to_columns(bulk_per_nm3=measured.bulk_per_nm3)),
+            ("permeation", _rows(Passage, measured.passages.passages)),
+            ("permeation_rates", _rows(PassageRate, measured.passages.rates())),
+            ("estimates", _estimates_table(estimates)),
+        ):
+            files.write(name, columns)
+        if opened.source:
+            write_source(opened)
+        tables = files.commit()
+    rows = [asdict(check) for check in checks]
+    write_atomic(files.folder / CHECKS, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+    return Analysis(run=opened, tables=tables, estimates=estimates, checks=checks)
 
 
 def summarise(measured: Blockade | Mapping[str, ArrayLike]) -> list[Estimate]:
@@ -245,7 +240,7 @@ def summarise(measured: Blockade | Mapping[str, ArrayLike]) -> list[Estimate]:
         note; an error that cannot be told is nan and the note says why.
     """
     columns = measured.to_columns() if isinstance(measured, Blockade) else measured
-    return [_estimate(name, series) for name, series in columns.items() if name not in _INDEX]
+    return [_estimate(name, columns[name]) for name in columns if name not in _INDEX]
 
 
 def _estimate(column: str, series: ArrayLike) -> Estimate:
@@ -265,56 +260,96 @@ def _estimate(column: str, series: ArrayLike) -> Estimate:
     return replace(estimate, note="; ".join(filter(None, (estimate.note, note))))
 
 
-def _measure(run: Run, cores: int | None, progress: Callable[[int, int], None] | None) -> _Measured:
-    """Pass once over the frames; only results are kept, and of profiles only their means."""
-    sites = _sites(run)
-    start = _measure_start(sites)
-    open_means, ligand_means = (RunningMeans(len(start.levels)) for _ in range(2))
-    kinds = ["water"] * len(run.water) + list(run.ion_names)
-    planes = ring_planes(dict(zip(RING_NAMES, start.ring_heights[0].tolist(), strict=True)))
-    passages, density = Passages(kinds, planes=planes), PoreDensity(kinds)
-    contacts, kept, bulk = InteractionsBuilder(), _room(run, start), []
-    for part in map_frames(run, partial(_measure_chunk, run, sites, density), cores=cores):
-        passages.add(part.particles, time_ps=part.time_ps, lumen=part.lumen)
-        density.add_counts(part.counts)
-        open_means.add(part.blockade.radius_open)
-        ligand_means.add(part.blockade.radius_ligand)
-        contacts.add(part.contacts)
-        bulk.append(part.bulk_per_nm3)
+def _measure(
+    run: Run,
+    gathered: "_Gathered",
+    cores: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> _Measured:
+    """Pass once over the frames."""
+    done = 0
+    measure = partial(_measure_chunk, run, gathered.sites, gathered.density)
+    for part in map_frames(run, measure, cores=cores):
         done = part.first_frame + len(part.time_ps)
-        for name, array in kept.items():
-            source = part if name in _OF_PART else part.blockade
-            array[part.first_frame : done] = getattr(source, name)
+        if done > run.n_frames:
+            break
+        gathered.add(part)
         if progress:
             progress(done, run.n_frames)
-    time_ps, fit_rmsd = (kept.pop(name) for name in _OF_PART)
-    nothing = {name: getattr(start, name)[:0].copy() for name in _PROFILES}
-    return _Measured(
-        start=start,
-        time_ps=time_ps,
-        fit_rmsd=fit_rmsd,
-        frames=Blockade(levels=start.levels.copy(), **nothing, **kept),
-        contacts=contacts.result(),
-        radius_open=open_means.estimate(),
-        radius_ligand=ligand_means.estimate(),
-        passages=passages,
-        density=density,
-        bulk_per_nm3=_mean_of_defined(bulk),
-    )
+    if done != run.n_frames:
+        raise TrajectoryDamageError(
+            f"{run.folder} announces {run.n_frames} frames, but reading came to {done}: its files "
+            "were changed meanwhile, or do not follow each other; open it anew and analyse again"
+        )
+    return gathered.finish()
 
 
-def _room(run: Run, start: Blockade) -> dict[str, NDArray[Any]]:
-    """Make room for the single numbers of every frame; profiles would be some kilobytes each.
+class _Gathered:
+    """What was measured so far; what is known of single frames goes to disk at once."""
 
-    Single precision, which is that of the coordinates. A series is contiguous, so that a table
-    of it needs no copy.
-    """
-    kept: dict[str, NDArray[Any]] = {name: np.empty(run.n_frames) for name in _OF_PART}
-    for field in fields(Blockade):
-        if field.name not in ("levels", *_PROFILES):
-            shape = (run.n_frames, *getattr(start, field.name).shape[1:])
-            kept[field.name] = np.empty(shape, dtype=np.float32, order="F")
-    return kept
+    def __init__(self, run: Run, files: TableFiles, contacts: StoredInteractions) -> None:
+        self._run, self._files, self._contacts = run, files, contacts
+        self.sites = _sites(run)
+        self._start = _measure_start(self.sites)
+        n_levels = len(self._start.levels)
+        self._open, self._ligand = RunningMeans(n_levels), RunningMeans(n_levels)
+        kinds = ["water"] * len(run.water) + list(run.ion_names)
+        heights = self._start.ring_heights[0].tolist()
+        planes = ring_planes(dict(zip(RING_NAMES, heights, strict=True)))
+        self._passages, self.density = Passages(kinds, planes=planes), PoreDensity(kinds)
+        self._kept, self._bulk = _room(run.n_frames), RunningMeans(1)
+
+    def add(self, part: _Part) -> None:
+        """Add the chunk that follows."""
+        self._passages.add(part.particles, time_ps=part.time_ps, lumen=part.lumen)
+        self.density.add_counts(part.counts)
+        self._open.add(part.blockade.radius_open)
+        self._ligand.add(part.blockade.radius_ligand)
+        self._bulk.add([[part.bulk_per_nm3]])
+        with storing(self._files.folder):
+            self._contacts.add(part.contacts)
+        self._files.append("frames", _frame_columns(self._run, part))
+        self._files.append("contacts_by_frame", _contacts_by_frame(part, self.sites.contacts))
+        _keep(self._kept, part)
+
+    def finish(self) -> _Measured:
+        """Give everything; nothing can be added any more."""
+        self._files.finish("contacts_by_frame")
+        states = {name: array for name, array in self._kept.items() if name != "time_ps"}
+        paths = {name: states.pop(name) for name in PATH_NAMES}
+        return _Measured(
+            start=self._start,
+            time_ps=self._kept["time_ps"],
+            states=BlockStates(**states, paths=paths, thresholds=BlockThresholds()),
+            frames=self._files.finish("frames"),
+            contacts=self._contacts,
+            radius_open=self._open.estimate(),
+            radius_ligand=self._ligand.estimate(),
+            passages=self._passages,
+            density=self.density,
+            bulk_per_nm3=float(self._bulk.estimate().mean[0]),
+        )
+
+
+def _room(n_frames: int) -> dict[str, NDArray[Any]]:
+    """Make room for what is kept of every frame: its time and its states, 24 bytes."""
+    codes = {name: np.empty(n_frames, np.int8) for name in ("block", "gate", "conduction")}
+    paths = {name: np.empty(n_frames, np.float16) for name in PATH_NAMES}
+    return {
+        "time_ps": np.empty(n_frames),
+        "in_site": np.empty(n_frames, np.bool_),
+        **codes,
+        **paths,
+    }
+
+
+def _keep(kept: Mapping[str, NDArray[Any]], part: _Part) -> None:
+    """Put time and states of a chunk into their places."""
+    mine = slice(part.first_frame, part.first_frame + len(part.time_ps))
+    for name, array in kept.items():
+        source = part if name == "time_ps" else part.states
+        paths = part.states.paths
+        array[mine] = paths[name] if name in paths else getattr(source, name)
 
 
 def _sites(run: Run) -> _Sites:
@@ -338,13 +373,21 @@ def _measure_chunk(run: Run, sites: _Sites, density: PoreDensity, chunk: Chunk) 
         reference=sites.start[sites.blockade.ligand],
         water=chunk.water,
     )
+    # Single precision is that of the coordinates; states are told from what is written.
+    single = {
+        field.name: getattr(measured, field.name).astype(np.float32)
+        for field in fields(Blockade)
+        if field.name not in _PROFILES
+    }
+    blockade = replace(measured, **single)
     lumen = measured.open_lumen()
     particles = np.concatenate([chunk.water, chunk.ions], axis=1)
     return _Part(
         first_frame=chunk.first_frame,
         time_ps=chunk.time_ps,
         fit_rmsd=chunk.fit_rmsd,
-        blockade=measured,
+        blockade=blockade,
+        states=block_states(blockade),
         contacts=find_interactions(chunk.trajectory, sites=sites.contacts, water=chunk.water),
         particles=particles,
         lumen=lumen,
@@ -363,11 +406,6 @@ def _bulk(sites: _Sites, chunk: Chunk, measured: Blockade) -> float:
         centre=[0.0, 0.0, 0.5 * (heights["asparagine"] + heights["threonine"])],
         radius=float(chunk.inner_radius[0]),
     )
-
-
-def _mean_of_defined(values: Sequence[float]) -> float:
-    defined = np.array(values)[np.isfinite(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
 
 
 def _measure_start(sites: _Sites) -> Blockade:
@@ -396,22 +434,49 @@ def _check_finite(run: Run, first: int, xyz: NDArray[np.float32]) -> None:
 # -------------------------------------------------------------------------------- tables
 
 
-def _frames_table(run: Run, measured: _Measured, states: BlockStates) -> dict[str, NDArray[Any]]:
+def _frame_columns(run: Run, part: _Part) -> dict[str, NDArray[Any]]:
+    mine = slice(part.first_frame, part.first_frame + len(part.time_ps))
     return {
-        "frame": np.arange(run.n_frames),
-        "time_ps": measured.time_ps,
-        **measured.frames.to_columns(),
-        **states.to_columns(),
-        **{name: run.records[name][:: run.stride] for name in _RECORDED if name in run.records},
-        "fit_rmsd_nm": measured.fit_rmsd,
+        "frame": np.arange(mine.start, mine.stop),
+        "time_ps": part.time_ps,
+        **part.blockade.to_columns(),
+        **part.states.to_columns(),
+        **{
+            name: run.records[name][:: run.stride][mine]
+            for name in _RECORDED
+            if name in run.records
+        },
+        "fit_rmsd_nm": part.fit_rmsd,
     }
 
 
+def _write_contacts(run: Run, measured: _Measured, files: TableFiles) -> None:
+    """Write what is told from the contacts of all frames, while they can be read back."""
+    regions = residue_regions(run.topology, run.start, subunit_of=run.subunit_of)
+    contacts, subunit_of = measured.contacts, run.subunit_of
+    files.write(
+        "contacts",
+        contacts_table(
+            contacts,
+            subunit_of=subunit_of,
+            status_of=run.status_of,
+            region_of=regions.region_of,
+        ),
+    )
+    files.write("ring_contacts", ring_contacts_table(contacts, subunit_of=subunit_of))
+    spacing = _spacing(measured.time_ps)
+    files.write(
+        "contact_lifetimes",
+        contact_lifetimes_table(contacts, spacing_ps=spacing, subunit_of=subunit_of),
+    )
+    files.write("regions", regions_table(contacts, regions=regions, subunit_of=subunit_of))
+
+
 def _profile_table(measured: _Measured) -> dict[str, NDArray[np.float64]]:
-    frames, start = measured.frames, measured.start
+    start = measured.start
     opened, past = measured.radius_open, measured.radius_ligand
     return {
-        "z_nm": frames.levels,
+        "z_nm": start.levels,
         "radius_open_nm": opened.mean,
         "radius_open_error_nm": opened.error,
         "radius_ligand_nm": past.mean,
@@ -434,13 +499,15 @@ def _rows(kind: type, records: Sequence[Any]) -> dict[str, list[object]]:
     }
 
 
-def _contacts_by_frame(found: Interactions) -> dict[str, Any]:
+def _contacts_by_frame(part: _Part, sites: InteractionSites) -> dict[str, Any]:
     """Every contact of every frame, words as numbers: they come over and over."""
-    chains = sorted({residue.chain for residue in found.residues})
+    found = part.contacts
+    # The same words in every chunk, whichever residues come near in it.
+    chains = sorted({residue.chain for residue in sites.residues})
     chain = np.array([chains.index(r.chain) for r in found.residues], dtype=np.int32)
     number = np.array([r.number for r in found.residues], dtype=np.int32)
     return {
-        "frame": found.frame,
+        "frame": found.frame + np.int32(part.first_frame),
         "chain": pa.DictionaryArray.from_arrays(
             chain[found.residue], pa.array(chains, pa.string())
         ),
@@ -450,72 +517,6 @@ def _contacts_by_frame(found: Interactions) -> dict[str, Any]:
         ),
         "distance_nm": found.distance,
     }
-
-
-# Empty tables keep their types.
-_SCHEMAS = {
-    "contacts": pa.schema(
-        [("chain", pa.string()), ("subunit", pa.string()), ("number", pa.int64()),
-         ("residue", pa.string()), ("ring", pa.string()), ("region", pa.string()),
-         ("status", pa.string()),
-         ("type", pa.string()), ("occupancy", pa.float64()), ("occupancy_error", pa.float64()),
-         ("mean_distance_nm", pa.float64()), ("min_distance_nm", pa.float64())]
-    ),
-    "ring_contacts": pa.schema(
-        [("ring", pa.string()), ("residue", pa.string()), ("type", pa.string()),
-         ("occupancy", pa.float64()), ("occupancy_error", pa.float64())]
-    ),
-    "regions": pa.schema(
-        [("region", pa.string()), ("n_residues", pa.int64()), ("n_touched", pa.int64()),
-         ("occupancy", pa.float64()), ("occupancy_error", pa.float64()),
-         ("residues", pa.string()), ("note", pa.string())]
-    ),
-    "contact_lifetimes": pa.schema(
-        [("level", pa.string()), ("chain", pa.string()), ("number", pa.int64()),
-         ("subunit", pa.string()), ("residue", pa.string()), ("ring", pa.string()),
-         ("type", pa.string()), ("occupancy", pa.float64()), ("n_episodes", pa.int64()),
-         ("n_breaks", pa.int64()), ("lifetime_ps", pa.float64()),
-         ("lifetime_low_ps", pa.float64()), ("lifetime_high_ps", pa.float64()),
-         ("longest_ps", pa.float64()), ("note", pa.string())]
-    ),
-    "contacts_by_frame": pa.schema(
-        [("frame", pa.int32()), ("chain", pa.dictionary(pa.int32(), pa.string())),
-         ("number", pa.int32()), ("type", pa.dictionary(pa.int32(), pa.string())),
-         ("distance_nm", pa.float32())]
-    ),
-    "states": pa.schema(
-        [("group", pa.string()), ("state", pa.string()), ("share", pa.float64()),
-         ("share_error", pa.float64()), ("n_frames", pa.int64()), ("n_effective", pa.float64()),
-         ("n_visits", pa.int64()), ("n_exits", pa.int64()), ("lifetime_ns", pa.float64()),
-         ("lifetime_low_ns", pa.float64()), ("lifetime_high_ns", pa.float64()),
-         ("note", pa.string())]
-    ),
-    "dwell_times": pa.schema(
-        [("group", pa.string()), ("state", pa.string()), ("start_ps", pa.float64()),
-         ("duration_ps", pa.float64()), ("censored_left", pa.bool_()),
-         ("censored_right", pa.bool_())]
-    ),
-    "density": pa.schema(
-        [("kind", pa.string()), ("z_nm", pa.float64()), ("per_nm", pa.float64()),
-         ("per_nm_error", pa.float64()), ("per_nm3", pa.float64()),
-         ("per_nm3_error", pa.float64()), ("relative_to_bulk", pa.float64()),
-         ("note", pa.string())]
-    ),
-    "permeation": pa.schema(
-        [("kind", pa.string()), ("molecule", pa.int64()), ("direction", pa.string()),
-         ("entered_ps", pa.float64()), ("left_ps", pa.float64())]
-    ),
-    "permeation_rates": pa.schema(
-        [("kind", pa.string()), ("place", pa.string()), ("direction", pa.string()),
-         ("count", pa.int64()), ("time_ns", pa.float64()), ("rate_per_ns", pa.float64()),
-         ("rate_low_per_ns", pa.float64()), ("rate_high_per_ns", pa.float64()),
-         ("note", pa.string())]
-    ),
-}  # fmt: skip
-
-
-def _typed(name: str, columns: Mapping[str, Any]) -> pa.Table:
-    return pa.table(dict(columns), schema=_SCHEMAS.get(name))
 
 
 # -------------------------------------------------------------------------------- checks
@@ -607,19 +608,3 @@ def _check_equilibration(run: Run) -> tuple[Check, ...]:
             detail=hottest["name"],
         ),
     )
-
-
-def _write(analysis: Analysis) -> None:
-    folder = analysis.run.folder / ANALYSIS
-    if analysis.run.source:
-        write_source(analysis.run)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise storage_error(folder, error) from error
-    for name, table in analysis.tables.items():
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer)
-        write_atomic(folder / f"{name}.parquet", buffer.getvalue())
-    rows = [asdict(check) for check in analysis.checks]
-    write_atomic(folder / CHECKS, json.dumps(rows, indent=1, allow_nan=False) + "\n")
