@@ -23,9 +23,9 @@ class Written:
     options: dict
 
 
-def torn_frames(channel: Channel, steps) -> np.ndarray:
+def torn_frames(channel: Channel, steps, sodium=None) -> np.ndarray:
     """Tumble the channel as in the run and cut it at the box, atom by atom."""
-    frames = moved_frames(channel, steps)
+    frames = moved_frames(channel, steps, sodium)
     shares = frames @ np.linalg.inv(BOX)
     return frames - np.floor(shares) @ BOX
 

@@ -20,6 +20,7 @@ from nmdasim.analysis.tables import TableFiles
 from nmdasim.contacts import StoredInteractions
 from nmdasim.errors import RunFolderError, RunStorageError, TrajectoryDamageError, TrajectoryError
 from nmdasim.report.record import REQUIRED_COLUMNS
+from nmdasim.report.words import quantity
 from nmdasim.structures import structures_folder
 from nmdasim.trajectory import open_run, read_frames
 
@@ -166,6 +167,12 @@ def test_estimates_are_means_of_the_frames(made):
     want = analysis.tables["frames"]["ligand_depth_nm"].to_numpy().mean()
     assert estimates["ligand_depth"].mean == pytest.approx(want)
     assert "time" not in estimates
+
+
+def test_report_has_words_for_every_estimate(made):
+    names = [estimate.name for estimate in made[1].estimates]
+    plain = {name for name in names if quantity(name) == name.replace("_", " ")}
+    assert plain == {"temperature"}
 
 
 def test_undefined_frames_are_counted_not_averaged():

@@ -236,6 +236,46 @@ def test_order_of_the_particles_and_turns_about_the_axis_do_not_matter(crowd, se
     assert sorted(got.rates(), key=repr) == sorted(whole.rates(), key=repr)
 
 
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000))
+def test_waters_of_the_bulk_that_change_places_do_not_matter(crowd, seed):
+    """As in files that hold the nearest waters only: a place in the file is no molecule there."""
+    places, whole = crowd
+    generator = np.random.default_rng(seed)
+    swapped, order = np.empty_like(places), np.arange(places.shape[1])
+    for frame in range(len(places)):
+        if frame:
+            now, then = places[frame, order, 2], places[frame - 1, order, 2]
+            for beyond in ((now < LOW) & (then < LOW), (now > HIGH) & (then > HIGH)):
+                free = np.flatnonzero(beyond & (np.array(KINDS)[order] == "water"))
+                order[free] = order[generator.permutation(free)]
+        swapped[frame] = places[frame, order]
+    got = counted(swapped, kinds=KINDS)
+    assert not np.array_equal(swapped, places)
+    assert got.rates() == whole.rates()
+    times = [sorted((p.entered_ps, p.left_ps) for p in c.passages) for c in (got, whole)]
+    assert times[0] == times[1]
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000))
+def test_paths_and_densities_do_not_ask_which_water_is_which(seed):
+    """Every frame may have its waters in another order."""
+    generator = np.random.default_rng(seed)
+    places = generator.uniform([-0.5, -0.5, -1.5], [0.5, 0.5, 3.7], size=(5, 90, 3))
+    mixed = np.array([generator.permutation(frame) for frame in places])
+    found, again = (
+        find_water_paths(waters, lumen=lumen(5), guest=[[0.5, 1.0]] * 5)
+        for waters in (places, mixed)
+    )
+    for name in ("through", "past", "from_inside", "from_outside"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+    density, other = (PoreDensity(["water"] * 90) for _ in range(2))
+    density.add(places, lumen=lumen(5))
+    other.add(mixed, lumen=lumen(5))
+    np.testing.assert_array_equal(other.to_columns()["per_nm"], density.to_columns()["per_nm"])
+
+
 def test_planes_count_each_crossing_on_the_way():
     counter = counted(path(BELOW, ABOVE, BELOW, MIDDLE, BELOW))
     count = {(rate.place, rate.direction): rate.count for rate in counter.rates()}

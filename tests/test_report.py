@@ -33,7 +33,12 @@ from nmdasim.report.bins import (
     time_axis,
 )
 from nmdasim.report.channel import PATHS, plot_block, plot_density, plot_rates, plot_regions
-from nmdasim.report.comparison import conditions_of, differences_tables, plot_estimates
+from nmdasim.report.comparison import (
+    conditions_of,
+    conditions_table,
+    differences_tables,
+    plot_estimates,
+)
 from nmdasim.report.export import BROWSERS
 from nmdasim.report.figures import TIME_SERIES, plot_raster, plot_time_series
 from nmdasim.report.palette import TYPE_COLOURS
@@ -563,7 +568,7 @@ def test_states_that_did_not_occur_are_named_and_not_listed(run, tmp_path):
 
 def test_lifetimes_are_folded_and_say_when_no_break_was_seen(page):
     rows = {row[0]: row for row in Page(page).rows if len(row) == 9}
-    assert rows["GluN2B L643"][6] == "15 ps (5.1 ps to 73 ps)"
+    assert rows["GluN2B L643"][6] == "15 ps (5.1 to 73 ps)"
     assert rows["GluN2B N615"][6] == "no end seen; longer than 7.5 ps"
     assert "LEU" not in rows
 
@@ -579,6 +584,8 @@ def test_every_type_of_contact_has_its_own_colour():
         ("gate_threonine_glun1_ca", "across the threonine ring, GluN1, CA atoms"),
         ("gate_a652_glun2_heavy", "across the A652 ring, GluN2, nearest heavy atoms"),
         ("gate_radius", "radius of the gate"),
+        ("radius_hydrophobic_1", "radius at the hydrophobic ring 1"),
+        ("lumen_area", "cross-section of the lumen at the ligand"),
         ("something_new", "something new"),
     ],
 )
@@ -594,6 +601,41 @@ def test_densities_are_per_angstrom_and_keep_their_band(made_run):
     assert water.y == pytest.approx([row["z_nm"] * 10 for row in rows])
 
 
+def without_solvent(run, *, keep):
+    """Leave of the tables on water and ions the kinds that `keep` says."""
+    for name in ("density", "permeation", "permeation_rates"):
+        path = run / "analysis" / f"{name}.parquet"
+        table = pq.read_table(path)
+        pq.write_table(
+            table.filter(pa.array([keep(kind) for kind in table["kind"].to_pylist()], pa.bool_())),
+            path,
+        )
+    path = run / "analysis" / "frames.parquet"
+    frames = pq.read_table(path)
+    for column in ("water_path", "water_path_past_ligand"):
+        unknown = pa.nulls(len(frames), pa.float64())
+        frames = frames.set_column(frames.column_names.index(column), column, unknown)
+    pq.write_table(frames, path)
+
+
+def test_a_trajectory_without_water_has_a_page_of_densities_that_says_so(run, tmp_path):
+    without_solvent(run, keep=lambda kind: kind != "water")
+    density = plot_density(read_record(run))
+    assert {trace.name for trace in density.data if trace.name} == {"Cl-", "Na+"}
+    assert "no waters in this trajectory" in {note.text for note in density.layout.annotations}
+    text = write_report(run, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "run1-density" in re.findall(r'data-for="(\S+)">', text)
+
+
+def test_a_trajectory_without_water_and_ions_says_that_nothing_is_known(run, tmp_path):
+    without_solvent(run, keep=lambda kind: False)
+    assert plot_density(read_record(run)) is None
+    page = Page(write_report(run, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "no density of water and ions, because there are none" in page.text
+    assert "holds neither water nor ions: nothing is known of what crosses" in page.text
+    assert "No water and no ion crossed" not in page.text
+
+
 def test_a_rate_without_an_event_is_hollow_and_bounded(made_run, page):
     (points,) = plot_rates(read_record(made_run)).data
     assert list(points.marker.symbol) == ["circle", "circle", "circle-open"]
@@ -605,6 +647,8 @@ def test_a_rate_without_an_event_is_hollow_and_bounded(made_run, page):
 def test_regions_are_drawn_from_their_table(made_run):
     (bars,) = plot_regions(read_record(made_run)).data
     assert list(bars.x) == [1.0, 0.1, 0.0]
+    # An error that is not known is not drawn as one of zero.
+    assert list(bars.error_x.array) == [0.02, 0.04, None]
 
 
 def test_an_analysis_of_an_older_version_still_has_a_report(tmp_path):
@@ -632,6 +676,14 @@ def test_a_run_of_one_frame_has_a_report(tmp_path):
     one = report_run.write_run(tmp_path / "one", receptor=report_run.RECEPTOR, n_frames=1)
     text = write_report(one, tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(re.findall(r'data-for="run1-(\S+)">', text)) == N_FIGURES
+
+
+def test_every_cell_knows_the_heading_that_names_it_in_a_narrow_window(page):
+    """There the headings are not shown, and each row is a block of its own."""
+    labels = [attrs["data-label"] for tag, attrs in Page(page).tags if tag == "td"]
+    assert len(labels) > 100
+    shown = {cell for row in Page(page).rows for cell in row}
+    assert set(labels) <= shown
 
 
 def test_every_figure_has_a_button_that_saves_it(page):
@@ -743,6 +795,41 @@ def test_conditions_of_one_ligand_are_named_by_what_differs(made_run, tmp_path):
     report_run.rewrite_inputs(other, protocol="membrane")
     names = [c.name for c in conditions_of([read_record(made_run), read_record(other)])]
     assert names == ["S-ketamine (name vestibule)", "S-ketamine (name membrane)"]
+
+
+def test_trajectories_from_elsewhere_are_named_by_their_folders(made_run, tmp_path):
+    """Their inputs are not known, so that no input is said to be unset."""
+    other = report_run.make_foreign(shutil.copytree(made_run, tmp_path / "elsewhere"))
+    names = [c.name for c in conditions_of([read_record(made_run), read_record(other)])]
+    assert names == ["S-ketamine (first)", "S-ketamine (elsewhere)"]
+
+
+def test_what_rounding_leaves_of_a_difference_is_no_difference(made_run, tmp_path):
+    """The same numbers twice, but for the last bits of single precision."""
+    second = shutil.copytree(made_run, tmp_path / "second")
+    report_run.rewrite_inputs(second, ligand_name="R-ketamine")
+    path = second / "analysis" / "estimates.parquet"
+    table = pq.read_table(path)
+    means = pa.array(table["mean"].to_numpy() * (1 + 1e-9))
+    pq.write_table(table.set_column(table.column_names.index("mean"), "mean", means), path)
+    ((_, differences),) = differences_tables(
+        conditions_of([read_record(made_run), read_record(second)])
+    )
+    assert {row[1] for row in differences.rows} == {"+0"}
+
+
+def test_distances_across_the_gate_are_left_to_the_tables(run, made_run):
+    """Their long names would run into each other above the panels."""
+    report_run.rewrite_inputs(run, ligand_name="R-ketamine")
+    path = run / "analysis" / "estimates.parquet"
+    table = pq.read_table(path)
+    names = ["gate_a652_glun2_heavy", *table["name"].to_pylist()[1:]]
+    pq.write_table(table.set_column(0, "name", pa.array(names)), path)
+    both = conditions_of([read_record(run), read_record(made_run)])
+    titles = {note.text for note in plot_estimates(both).layout.annotations}
+    assert "depth of the ammonium (Å)" in titles
+    assert not any("across" in title for title in titles)
+    assert any("across" in row[0] for row in conditions_table(both).rows)
 
 
 def test_differences_have_an_interval_and_an_answer(two_ligands):

@@ -12,6 +12,7 @@ from channel_run import BOX, INTERVAL_PS, write_run
 from foreign_files import WRITERS, as_mdtraj, torn_frames, trajectory_of, write_gromacs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from nmdasim import cli
 from nmdasim.analysis import analyse_run
@@ -232,6 +233,86 @@ def test_of_two_ligands_one_must_be_chosen(channel, system, tmp_path):
     assert other.ligand_atoms.min() > system.n_atoms - 1
 
 
+def test_ligand_cut_into_two_residues_is_one_molecule(system, channel, tmp_path):
+    """As programs that build molecules from fragments write it."""
+    topology = system.topology.copy()
+    residue = topology.atom(int(channel[0].ligand[0])).residue
+    second = topology.add_residue("FRG", residue.chain, resSeq=2)
+    for atom in list(residue.atoms)[5:]:
+        # Atoms keep their places in the file and change the residue alone.
+        residue._atoms.remove(atom)
+        second._atoms.append(atom)
+        atom.residue = second
+    frames = md.Trajectory(system.xyz, topology, time=system.time)
+    frames.unitcell_vectors = system.unitcell_vectors
+    frames[0].save_gro(str(tmp_path / "two.gro"))
+    frames.save_xtc(str(tmp_path / "two.xtc"))
+    run = open_trajectory(tmp_path / "two.xtc", topology=tmp_path / "two.gro", ligand="S-ketamine")
+    names = {run.topology.atom(int(i)).residue.name for i in run.ligand_atoms}
+    assert names == {"LIG", "FRG"}
+    np.testing.assert_array_equal(np.sort(run.ligand_atoms), channel[0].ligand)
+
+
+def with_magnesium(system, channel, folder):
+    """Files in which Mg2+ takes the place of the ligand, and another one is in the water."""
+    keep = [a.index for a in system.topology.atoms if a.residue.name != "LIG"]
+    topology = system.topology.subset(keep)
+    for number in (900, 901):
+        residue = topology.add_residue("MG", topology.add_chain(), resSeq=number)
+        topology.add_atom("MG", md.element.magnesium, residue)
+    bound = system.xyz[:, channel[0].ligand[:1]]
+    away = bound + np.float32([4.0, 1.0, 2.0])
+    frames = trajectory_of(topology, np.concatenate([system.xyz[:, keep], bound, away], axis=1))
+    frames[0].save_gro(str(folder / "ion.gro"))
+    frames.save_xtc(str(folder / "ion.xtc"))
+    return folder / "ion.xtc", folder / "ion.gro"
+
+
+@pytest.fixture(scope="module")
+def magnesium(system, channel, tmp_path_factory):
+    return with_magnesium(system, channel, tmp_path_factory.mktemp("magnesium"))
+
+
+def test_magnesium_is_a_ligand_where_it_is_said_which(magnesium, own):
+    trajectory, topology = magnesium
+    with pytest.raises(SelectionError, match="MG900, MG901: choose one"):
+        open_trajectory(trajectory, topology=topology, ligand="magnesium")
+    run = open_trajectory(trajectory, topology=topology, ligand="magnesium", ligand_residue="MG900")
+    assert [a.GetSymbol() for a in run.ligand.GetAtoms()] == ["Mg"]
+    # The other one is an ion of the solution, and the ligand is none.
+    assert run.ion_names == ("Na", "Mg")
+    assert not np.isin(run.ligand_atoms, run.ions).any()
+    # It was written in another cell than the channel: it comes back to its place in the pore.
+    atom = own[0].ligand_atoms[0]
+    place = np.searchsorted(own[0].solute, atom)
+    got = np.concatenate([c.trajectory.xyz[:, -1] for c in read_frames(run)])
+    np.testing.assert_allclose(got, own[1].xyz[:, place], atol=8e-3)
+    np.testing.assert_allclose(run.start[run.ligand_atoms[0]], got[0], atol=3e-3)
+
+
+@pytest.mark.slow
+def test_magnesium_is_analysed_from_the_terminal(magnesium, channel, tmp_path, monkeypatch):
+    trajectory, topology = magnesium
+    monkeypatch.chdir(tmp_path)
+    words = ["--topology", str(topology), "--trajectory", str(trajectory), "--ligand", "magnesium"]
+    assert cli.main(["analyse", *words, "--ligand-residue", "MG900", "-o", "mg"]) == 0
+    tables = {
+        name: pq.read_table(tmp_path / "mg" / "analysis" / f"{name}.parquet")
+        for name in ("frames", "contacts", "permeation_rates")
+    }
+    depth = tables["frames"]["ligand_depth_nm"].to_numpy()
+    np.testing.assert_allclose(depth - depth[0], STEPS[:, 2], atol=5e-3)
+    np.testing.assert_allclose(tables["frames"]["ammonium_depth_nm"].to_numpy(), np.nan)
+    kinds = {row["type"] for row in tables["contacts"].to_pylist()}
+    assert kinds <= {"metal coordination", "water bridge", "salt bridge", "close contact"}
+    # The ligand is not counted among the ions that pass.
+    assert set(tables["permeation_rates"]["kind"].to_pylist()) == {"water", "Na", "Mg"}
+    about = json.loads((tmp_path / "mg" / "foreign.json").read_text())
+    assert (about["ligand"]["charge"], about["ligand"]["residue"]) == (2, "MG900")
+    assert cli.main(["report", "mg", "-o", "mg.html"]) == 0
+    assert "magnesium (charge +2)" in (tmp_path / "mg.html").read_text()
+
+
 def test_trajectory_without_the_ligand_is_refused(system, tmp_path):
     bare = system.atom_slice([a.index for a in system.topology.atoms if a.residue.name != "LIG"])
     bare[0].save_gro(str(tmp_path / "bare.gro"))
@@ -263,6 +344,47 @@ def test_frames_turned_after_they_were_cut_are_refused(system, tmp_path):
         open_trajectory(
             tmp_path / "turned.xtc", topology=tmp_path / "turned.gro", ligand="S-ketamine"
         )
+
+
+@pytest.fixture(scope="module")
+def wet(own):
+    """The channel whole in a cube of 9 nm, its heavy atoms and a lattice of water 0.9 nm wide."""
+    _, frames = own
+    heavy = [a.index for a in frames.topology.atoms if a.element.symbol != "H"]
+    topology = frames.topology.subset(heavy)
+    lattice = np.stack(np.meshgrid(*[0.9 * np.arange(10)] * 3), axis=-1).reshape(-1, 3)
+    chain = topology.add_chain()
+    for _ in lattice:
+        topology.add_atom("OW", md.element.oxygen, topology.add_residue("SOL", chain))
+    return md.Trajectory(np.concatenate([frames.xyz[0, heavy], lattice])[None], topology)
+
+
+@pytest.mark.parametrize(
+    ("box_nm", "failed"),
+    [
+        (9.0, set()),
+        (8.1, {"share of water that overlaps when folded into the box"}),
+        (None, {"frames with water and without a box"}),
+    ],
+    ids=["right", "too small", "missing"],
+)
+def test_box_that_is_not_that_of_the_frames_fails_its_check(wet, tmp_path, box_nm, failed):
+    frames = wet[:]
+    if box_nm:
+        frames.unitcell_vectors = np.eye(3, dtype=np.float32)[None] * box_nm
+    frames.save_pdb(str(tmp_path / "wet.pdb"))
+    files = {"topology": tmp_path / "wet.pdb", "ligand": "S-ketamine"}
+    checks = open_trajectory(tmp_path / "wet.pdb", **files).source["checks"]
+    assert {check["name"] for check in checks if not check["passed"]} == failed
+
+
+def test_frames_without_water_need_no_box(own, tmp_path):
+    _, frames = own
+    heavy = [a.index for a in frames.topology.atoms if a.element.symbol != "H"]
+    frames[0].atom_slice(heavy).save_pdb(str(tmp_path / "dry.pdb"))
+    run = open_trajectory(tmp_path / "dry.pdb", topology=tmp_path / "dry.pdb", ligand="S-ketamine")
+    assert all(check["passed"] for check in run.source["checks"])
+    assert not any("box" in check["name"] for check in run.source["checks"])
 
 
 def test_times_that_are_not_in_the_file_must_be_given(channel, torn, tmp_path):
@@ -423,7 +545,7 @@ def test_short_pieces_between_caps_are_told_by_the_longer_ones():
     assert len(second.numbers) == 11 + 17
 
 
-def test_another_glutamate_receptor_is_no_nmda_receptor():
+def test_another_glutamate_receptor_is_no_nmda_receptor(tmp_path):
     """Close to GluA2, of which the end of M3 is the same."""
     text = (
         "GVFSFLDPLAYEIWMCIVFAYIGVSVVLFLVSRFSPYEWHTEEFEDGRETQSSESTNEFGIFNSLWFSLGAFMQQGCDISPRSLSGR"
@@ -432,6 +554,11 @@ def test_another_glutamate_receptor_is_no_nmda_receptor():
     topology = lettered([text] * 4)
     chains = find_chains(topology)
     assert {chain.subunit for chain in chains} == {""}
+    places = 0.38 * np.arange(3.0 * topology.n_atoms).reshape(1, -1, 3)
+    md.Trajectory(places, topology).save_pdb(str(tmp_path / "ampa.pdb"))
+    files = {"topology": tmp_path / "ampa.pdb", "ligand": "S-ketamine"}
+    with pytest.raises(SelectionError, match=r"none of the .* is GluN1, GluN2A or GluN2B: give"):
+        open_trajectory(tmp_path / "ampa.pdb", **files)
 
 
 # ------------------------------------------------------------------ the analysis and its words
@@ -469,6 +596,84 @@ def test_tables_equal_those_of_the_run_folder(analysed, channel):
     )
     # At a threshold the rounding of the file may decide.
     assert len(touched ^ expected) <= 0.1 * len(expected)
+
+
+# Averages on a grid change a little where the grid is turned.
+_ON_A_GRID = {
+    "ligand_tilt_deg": 0.1, "ammonium_angle_deg": 0.2, "filled_share": 0.03,
+    "vestibule_volume_nm3": 0.06, "vestibule_filled_share": 0.02, "lumen_area_nm2": 0.02,
+}  # fmt: skip
+# The sodium goes once through the pore.
+SODIUM = np.column_stack([np.zeros((N_FRAMES, 2)), [-1.5, -0.1, 0.8, 1.7, 2.6, 3.5]])
+
+
+def observables_of(folder, frames):
+    """Write frames, open them and analyse them; what does not depend on where they lie."""
+    folder.mkdir(exist_ok=True)
+    frames[0].save_gro(str(folder / "system.gro"))
+    # TRR, because XTC rounds.
+    frames.save_trr(str(folder / "md.trr"))
+    run = open_trajectory(
+        folder / "md.trr",
+        topology=folder / "system.gro",
+        ligand="S-ketamine",
+        folder=folder / "out",
+    )
+    tables = analyse_run(run, cores=1).tables
+    counts = {
+        (row["kind"], row["place"], row["direction"]): row["count"]
+        for row in tables["permeation_rates"].to_pylist()
+    }
+    touched = {
+        (row["residue"], row["type"]): row["occupancy"]
+        for row in tables["ring_contacts"].to_pylist()
+    }
+    return tables["frames"], counts, touched
+
+
+@pytest.fixture(scope="module")
+def usual(channel, tmp_path_factory):
+    """The frames with a sodium that walks through, and what is found in them."""
+    xyz = torn_frames(channel[0], STEPS, SODIUM)
+    frames = trajectory_of(as_mdtraj(channel[0]), xyz)
+    folder = tmp_path_factory.mktemp("usual")
+    return frames, observables_of(folder, frames), folder
+
+
+def reordered(frames, order):
+    """The same frames with the chains of the file in another order, everything numbered anew."""
+    chains = [[atom.index for atom in chain.atoms] for chain in frames.topology.chains]
+    shuffled = frames.atom_slice(chains[order[0]])
+    for index in order[1:]:
+        shuffled = shuffled.stack(frames.atom_slice(chains[index]))
+    return trajectory_of(shuffled.topology, shuffled.xyz)
+
+
+@pytest.mark.slow
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=4, deadline=None)
+def test_no_observable_depends_on_where_the_channel_lies(usual, seed):
+    """Turned and moved with its box, wrapped anew atom by atom, chains in any order."""
+    frames, (expected, counts, touched), folder = usual
+    generator = np.random.default_rng(seed)
+    turn = Rotation.random(random_state=generator).as_matrix()
+    moved = reordered(frames, generator.permutation(frames.topology.n_chains))
+    cells = generator.integers(-2, 3, size=(len(moved), moved.n_atoms, 3)) @ BOX
+    xyz = (moved.xyz + cells) @ turn + generator.normal(scale=5.0, size=3)
+    turned = trajectory_of(moved.topology, xyz)
+    turned.unitcell_vectors = np.repeat((BOX @ turn)[None].astype(np.float32), len(xyz), axis=0)
+    got, counts_now, touched_now = observables_of(folder / str(seed), turned)
+    assert got.column_names == expected.column_names
+    for name in got.column_names:
+        ours, theirs = got[name].to_pylist(), expected[name].to_pylist()
+        if isinstance(theirs[0], float):
+            tolerance = _ON_A_GRID.get(name, 2e-3)
+            np.testing.assert_allclose(ours, theirs, atol=tolerance, err_msg=name)
+        else:
+            assert ours == theirs, name
+    assert counts_now == counts
+    assert counts["Na", "whole pore", "out"] == 1
+    assert touched_now == pytest.approx(touched)
 
 
 def test_folder_says_what_was_analysed(analysed):

@@ -152,8 +152,10 @@ def plot_density(record: RunRecord) -> go.Figure | None:
         top = 1.08 * most[column] or 1.0
         figure.update_xaxes(title_text=f"{what} per Å of height", range=[0.0, top], col=column)
         if not most[column]:
+            there = bool(kinds.keys() & {"water"} if column == 1 else kinds.keys() - {"water"})
             figure.add_annotation(
-                text=f"none of the {what} was seen here", yref="paper", y=0.5, showarrow=False,
+                text=f"none of the {what} was seen here" if there
+                else f"no {what} in this trajectory", yref="paper", y=0.5, showarrow=False,
                 xref="x2 domain" if column == 2 else "x domain", x=0.5, font={"size": 13},
             )  # fmt: skip
     figure.update_layout(
@@ -203,11 +205,11 @@ def plot_rates(record: RunRecord) -> go.Figure | None:
         )
     )  # fmt: skip
     figure.update_layout(
-        template=TEMPLATE, height=90 + 24 * len(rows), showlegend=False,
+        template=TEMPLATE, height=112 + 24 * len(rows), showlegend=False,
         xaxis={"title": {"text": "events per ns"}, "rangemode": "tozero"},
         yaxis={"tickvals": list(range(len(rows))), "ticktext": labels, "showgrid": False,
                "range": [len(rows) - 0.5, -0.5]},
-        margin={"l": 10, "r": 20, "t": 10, "b": 45},
+        margin={"l": 10, "r": 20, "t": 32, "b": 45},
     )  # fmt: skip
     return figure
 
@@ -234,16 +236,17 @@ def plot_regions(record: RunRecord) -> go.Figure | None:
         go.Bar(
             x=share, y=[html.escape(row["region"]) for row in rows], orientation="h",
             marker={"color": OKABE_ITO["sky"]}, width=0.6,
-            error_x={"type": "data", "array": np.nan_to_num(error), "color": "#333"},
+            error_x={"type": "data", "color": "#333",
+                     "array": [e if np.isfinite(e) else None for e in error.tolist()]},
             hovertext=[html.escape(row["residues"] or "no residue") for row in rows],
             hovertemplate="%{y}: %{x:.2f} of the frames<br>%{hovertext}<extra></extra>",
         )
     )  # fmt: skip
     figure.update_layout(
-        template=TEMPLATE, height=95 + 30 * len(rows), showlegend=False,
+        template=TEMPLATE, height=117 + 30 * len(rows), showlegend=False,
         xaxis={"title": {"text": "share of the frames in contact"}, "range": [0, 1.02]},
         yaxis={"autorange": "reversed", "showgrid": False},
-        margin={"l": 10, "r": 20, "t": 10, "b": 45},
+        margin={"l": 10, "r": 20, "t": 32, "b": 45},
     )  # fmt: skip
     return figure
 

@@ -14,7 +14,7 @@ from nmdasim.errors import ReportError
 from nmdasim.report.channel import mark_rings
 from nmdasim.report.palette import OKABE_ITO, TEMPLATE
 from nmdasim.report.record import RunRecord
-from nmdasim.report.words import Table, estimate_text, flatten, quantity
+from nmdasim.report.words import Table, across_gate, estimate_text, flatten, quantity
 from nmdasim.statistics import (
     Answer,
     Difference,
@@ -92,10 +92,11 @@ def plot_estimates(conditions: Sequence[Condition]) -> go.Figure:
     Returns
     -------
     figure : plotly.graph_objects.Figure
-        A hollow point has no error because there is not enough data for one.
+        A hollow point has no error because there is not enough data for one. Distances across
+        the gate are left to the tables.
     """
     tables = [_estimates(condition) for condition in conditions]
-    shown = list(dict.fromkeys(name for table in tables for name in table))
+    shown = [n for n in dict.fromkeys(name for t in tables for name in t) if not across_gate(n)]
     n_rows = -(-len(shown) // _PANELS_ACROSS)
     figure = make_subplots(
         rows=n_rows, cols=_PANELS_ACROSS, shared_yaxes=True,
@@ -111,8 +112,8 @@ def plot_estimates(conditions: Sequence[Condition]) -> go.Figure:
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     figure.update_xaxes(nticks=5)
     figure.update_layout(
-        template=TEMPLATE, showlegend=False, margin={"l": 60, "r": 15, "t": 30, "b": 30},
-        height=60 + n_rows * (70 + 26 * len(conditions)),
+        template=TEMPLATE, showlegend=False, margin={"l": 60, "r": 15, "t": 52, "b": 30},
+        height=82 + n_rows * (70 + 26 * len(conditions)),
     )  # fmt: skip
     return figure
 
@@ -230,10 +231,12 @@ def _names(records: Sequence[RunRecord]) -> list[str]:
     facts = [flatten(json.loads(_key(r))) if not r.is_foreign else {} for r in records]
     for name in {n for n in names if names.count(n) > 1}:
         same = [i for i, other in enumerate(names) if other == name]
+        # Of a trajectory from elsewhere no inputs are known that could differ.
+        known = not any(records[i].is_foreign for i in same)
         differing = [
             key
             for key in dict.fromkeys(key for i in same for key in facts[i])
-            if len({facts[i].get(key) for i in same}) > 1 and "sha256" not in key
+            if known and len({facts[i].get(key) for i in same}) > 1 and "sha256" not in key
         ]
         for i in same:
             said = ", ".join(
@@ -360,15 +363,20 @@ def _difference_row(name: str, difference: Difference) -> tuple[str, ...]:
     factor = _SCALE.get(difference.unit, 1.0)
     interval = "none"
     if math.isfinite(difference.low):
-        interval = f"{difference.low * factor:+.3g} to {difference.high * factor:+.3g}"
+        interval = f"{_signed(difference.low * factor)} to {_signed(difference.high * factor)}"
     return (
         name,
-        f"{difference.difference * factor:+.3g}",
+        _signed(difference.difference * factor),
         interval,
         _UNITS.get(difference.unit, difference.unit),
         str(difference.answer),
         difference.note if difference.answer is Answer.NOT_ENOUGH_DATA else "",
     )
+
+
+def _signed(value: float) -> str:
+    """Write a difference; what is left of rounding is none."""
+    return f"{round(value, 6) + 0.0:+.3g}"
 
 
 def _replicas(count: int) -> str:

@@ -203,8 +203,8 @@ def plot_time_series(record: RunRecord) -> go.Figure:
         figure.update_xaxes(title_text=f"time ({unit})", showticklabels=True, **at)
     figure.update_annotations(font_size=12)
     figure.update_layout(
-        template=TEMPLATE, showlegend=False, height=80 + 180 * n_rows,
-        margin={"l": 45, "r": 10, "t": 35, "b": 45},
+        template=TEMPLATE, showlegend=False, height=100 + 180 * n_rows,
+        margin={"l": 45, "r": 10, "t": 55, "b": 45},
     )  # fmt: skip
     return figure
 

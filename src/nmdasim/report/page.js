@@ -9,6 +9,8 @@
     const source = document.querySelector(`script[data-for="${plot.id}"]`);
     const figure = JSON.parse(source.textContent);
     const flat = !figure.layout.scene;
+    // Beside the channel there is no room for names on a telephone; the radius profile has them.
+    if (!flat && plot.clientWidth < 560) figure.layout.scene.annotations = [];
     const toImageButtonOptions = { format: flat ? "svg" : "png", filename: plot.id, scale: 2 };
     try {
       await Plotly.newPlot(plot, figure.data, figure.layout, {

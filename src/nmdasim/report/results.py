@@ -47,9 +47,8 @@ def states_table(record: RunRecord) -> Table | None:
                 estimate_text(row["share"], row["share_error"]),
                 _count(row["n_visits"]),
                 _count(row["n_exits"]),
-                lifetime_text(
-                    *(_in_ps(row[f"lifetime{end}_ns"]) for end in ("", "_low", "_high"))
-                ),
+                lifetime_text(*(_in_ps(row[f"lifetime{end}_ns"]) for end in ("", "_low", "_high")))
+                if row["n_visits"] else "",
                 row["note"] or "",
             )
             for row in rows
@@ -98,16 +97,18 @@ def lifetime_text(mean_ps: float | None, low_ps: float | None, high_ps: float | 
     Examples
     --------
     >>> lifetime_text(20.0, 12.0, 40.0), lifetime_text(float("inf"), 1500.0, float("inf"))
-    ('20 ps (12 ps to 40 ps)', 'no end seen; longer than 1.5 ns')
-    >>> lifetime_text(None, None, None)
-    'not enough data'
+    ('20 ps (12 to 40 ps)', 'no end seen; longer than 1.5 ns')
+    >>> lifetime_text(1200.0, 800.0, 1900.0), lifetime_text(None, None, None)
+    ('1.2 ns (800 ps to 1.9 ns)', 'not enough data')
     """
     if low_ps is None or math.isnan(low_ps):
         return "not enough data"
     if mean_ps is None or not math.isfinite(mean_ps):
         return f"no end seen; longer than {_length(low_ps)}"
     high = _length(high_ps) if high_ps is not None and math.isfinite(high_ps) else "no bound"
-    return f"{_length(mean_ps)} ({_length(low_ps)} to {high})"
+    low, unit = _length(low_ps).split()
+    low = low if high.endswith(f" {unit}") else f"{low} {unit}"
+    return f"{_length(mean_ps)} ({low} to {high})"
 
 
 def lifetimes_table(record: RunRecord) -> Table | None:
@@ -197,6 +198,8 @@ def permeation_sentence(record: RunRecord) -> str:
     """
     if "permeation" not in record.tables:
         return ""
+    if record.tables.get("permeation_rates") is not None and not record.rows("permeation_rates"):
+        return "The trajectory holds neither water nor ions: nothing is known of what crosses."
     counts: dict[str, int] = {}
     for row in record.rows("permeation"):
         counts[row["kind"]] = counts.get(row["kind"], 0) + 1

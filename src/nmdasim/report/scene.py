@@ -679,7 +679,7 @@ def _ring_labels(rings: Sequence[Ring], atoms: Atoms, view: NDArray) -> list[dic
         {
             "x": x, "y": y, "z": ring.height * _ANGSTROM, "showarrow": False, "xanchor": "left",
             "text": f"{html.escape(ring_title(ring.name))} {height_text(ring.height)} Å",
-            "font": {"size": 12, "color": "#222"},
+            "font": {"size": 11, "color": "#222"},
         }
         for ring in rings
     ]  # fmt: skip

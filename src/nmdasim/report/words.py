@@ -16,11 +16,14 @@ from rdkit.Chem.rdDepictor import Compute2DCoords
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from nmdasim.report.record import SAME_POSE, RunRecord, residue_label, rings_of
+from nmdasim.report.scene import ring_title
+from nmdasim.subunits import RING_NAMES
 
 #: Residues with a heavy atom this near to the ligand line its site, nm.
 NEAR_SITE = 0.8
 
 _ANGSTROM = 10.0
+_MOST_DIGITS = 4
 # Endings of field names and the units they stand for.
 _UNITS = {
     "kj_mol_nm2": "kJ/mol/nm²", "kj_mol": "kJ/mol", "g_cm3": "g/cm³", "per_ps": "1/ps",
@@ -54,7 +57,7 @@ _QUANTITIES = {
     "bare_ion_past_ligand": "bare ion fits past the ligand",
     "vestibule_volume": "volume of the vestibule",
     "vestibule_filled_share": "filled share of the vestibule",
-    "cross_section": "cross-section of the lumen at the ligand",
+    "lumen_area": "cross-section of the lumen at the ligand",
 }
 # Distances between opposite residues of a ring of the gate.
 _ACROSS = re.compile(r"gate_(\w+?)_(glun\w+)_(ca|heavy)")
@@ -87,11 +90,27 @@ def quantity(name: str) -> str:
     across = _ACROSS.fullmatch(name)
     if across:
         ring, subunit, atoms = across.groups()
-        ring = ring.upper() if ring in ("a652", "vivi") else ring
-        return f"across the {ring} ring, {subunit.replace('glun', 'GluN')}, " + (
+        return f"across the {ring_title(ring)}, {subunit.replace('glun', 'GluN')}, " + (
             "CA atoms" if atoms == "ca" else "nearest heavy atoms"
         )
+    if name.removeprefix("radius_") in RING_NAMES:
+        return f"radius at the {ring_title(name.removeprefix('radius_'))}"
     return _QUANTITIES.get(name, name.replace("_", " "))
+
+
+def across_gate(name: str) -> bool:
+    """Tell whether an estimate is a distance between opposite residues of the gate.
+
+    Parameters
+    ----------
+    name : str
+        As in estimates.parquet.
+
+    Returns
+    -------
+    across : bool
+    """
+    return bool(_ACROSS.fullmatch(name))
 
 
 def status_mark(status: str) -> str:
@@ -290,7 +309,7 @@ def estimates_tables(record: RunRecord) -> tuple[Table, Table]:
     told = {row["state"] for row in record.rows("states")}
     rows = [row for row in record.rows("estimates") if row["n_frames"] and row["name"] not in told]
     parts = [
-        tuple(_estimate_row(row) for row in rows if bool(_ACROSS.fullmatch(row["name"])) == across)
+        tuple(_estimate_row(row) for row in rows if across_gate(row["name"]) == across)
         for across in (False, True)
     ]
     headings = (
@@ -334,12 +353,17 @@ def estimate_text(mean: float | None, error: float | None) -> str:
     ('9.84 ± 0.26', '310.2 ± 1.9')
     >>> estimate_text(9.8371, float("nan"))
     '9.84, error: not enough data'
+    >>> estimate_text(1.50676279, 3.5e-7)
+    '1.5068 ± 0.0001'
     """
     if mean is None or not math.isfinite(mean):
         return "not enough data"
     if error is None or not math.isfinite(error):
         return f"{mean:.3g}, error: not enough data"
     digits = 2 if error <= 0 else max(0, 1 - math.floor(math.log10(error)))
+    # Frames that hardly differ need no more digits than a reader can use.
+    if digits > _MOST_DIGITS:
+        return f"{mean:.{_MOST_DIGITS}f} ± {max(error, 10.0**-_MOST_DIGITS):.{_MOST_DIGITS}f}"
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 

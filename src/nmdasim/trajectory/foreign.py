@@ -13,7 +13,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 from scipy.spatial import cKDTree
 
-from nmdasim.errors import Check, TrajectoryError
+from nmdasim.errors import Check, SelectionError, TrajectoryError
 from nmdasim.ligand import load_ligand, state_of
 from nmdasim.pore import to_pore
 from nmdasim.rundir import (
@@ -37,7 +37,12 @@ from nmdasim.trajectory.files import (
     read_topology,
 )
 from nmdasim.trajectory.frames import TORN_NM
-from nmdasim.trajectory.imaging import bring_together, close_pairs, link_molecules
+from nmdasim.trajectory.imaging import (
+    bring_together,
+    close_pairs,
+    link_molecules,
+    nearest_points,
+)
 from nmdasim.trajectory.landmarks import frame_at, pore_atoms
 from nmdasim.trajectory.matching import find_ligand, placed
 from nmdasim.trajectory.model import CAPS, Piece, Run, RunResidue
@@ -125,8 +130,9 @@ def open_trajectory(
     first = xyz[0].astype(np.float64)
     bonds = _bonds(given, first, box[0])
     whole = _gathered(given, first, box[0], bonds)
-    found = find_ligand(given, whole, bonds, states=states, residue=ligand_residue)
     chains = find_chains(given)
+    _check_receptor(chains)
+    found = find_ligand(given, whole, bonds, states=states, residue=ligand_residue)
     named = _renamed(given, chains)
     # Where elements are guessed from names, MG is a virtual site and CL1 may be a carbon.
     for index, atom in zip(found.atoms.tolist(), found.mol.GetAtoms(), strict=True):
@@ -135,8 +141,8 @@ def open_trajectory(
     solute = np.union1d(protein, found.atoms)
     _check_whole(whole, bonds, solute, paths[0])
     subunit_of = {chain.letter: chain.subunit for chain in chains}
-    start = _in_pore(named, whole, subunit_of)
-    ions, ion_names, ion_charges = ions_of(given)
+    start = _in_pore(named, whole, box, subunit_of, found.atoms)
+    ions, ion_names, ion_charges = _free_ions(given, found.atoms)
     return Run(
         folder=Path(folder or f"{paths[0].stem}-analysis"),
         inputs={},
@@ -168,7 +174,7 @@ def open_trajectory(
             "differences": {c.letter: list(c.differences) for c in chains if c.differences},
             "checks": [
                 asdict(check)
-                for check in (_check_box(given, pieces[0]), *_check_sequence(named, chains))
+                for check in (*_check_box(given, pieces[0]), *_check_sequence(named, chains))
             ],
         },
         stride=stride,
@@ -297,30 +303,53 @@ def _overlap(
     return skip, (first, last)
 
 
-def _check_box(topology: md.Topology, piece: Piece) -> Check:
+def _check_box(topology: md.Topology, piece: Piece) -> tuple[Check, ...]:
     """Fold the water into the box: in a box that is not its own, molecules come to overlap.
 
     Frames that were turned after they were wrapped keep a box that no longer fits.
     """
     water = water_oxygens(topology)
-    worst = 0.0
-    for frame in {piece.skip, piece.skip + piece.n_frames - 1}:
+    if not len(water):
+        return ()
+    looked_at = sorted({piece.skip, piece.skip + piece.n_frames - 1})
+    worst, without = 0.0, 0
+    for frame in looked_at:
         xyz, boxes, _ = read_one(piece.path, topology, frame)
         box = boxes[0]
-        if len(water) < 2 or abs(np.linalg.det(box)) < 1e-9:
-            continue
-        shares = xyz[0, water].astype(np.float64) @ np.linalg.inv(box)
-        folded = (shares - np.floor(shares)) @ box
-        near = cKDTree(folded).query(folded, k=2)[0][:, 1]
-        worst = max(worst, float((near < _OVERLAP_NM).mean()))
-    return Check(
-        name="share of water that overlaps when folded into the box",
-        value=worst,
-        limit=_OVERLAP_SHARE,
-        passed=worst <= _OVERLAP_SHARE,
-        detail="beyond it the frames were turned after they were wrapped, and what is told of "
-        "water and ions far from the pore is wrong",
+        if abs(np.linalg.det(box)) < 1e-9:
+            without += 1
+        elif len(water) > 1:
+            shares = xyz[0, water].astype(np.float64) @ np.linalg.inv(box)
+            folded = (shares - np.floor(shares)) @ box
+            near = cKDTree(folded).query(folded, k=2)[0][:, 1]
+            worst = max(worst, float((near < _OVERLAP_NM).mean()))
+    return (
+        Check(
+            name="frames with water and without a box",
+            value=float(without),
+            limit=0.0,
+            passed=not without,
+            detail=f"of {len(looked_at)} that were looked at; without box vectors water and ions "
+            "stay at the periodic image that was written, and those in the pore may be missed",
+        ),
+        Check(
+            name="share of water that overlaps when folded into the box",
+            value=worst,
+            limit=_OVERLAP_SHARE,
+            passed=worst <= _OVERLAP_SHARE,
+            detail="beyond it the box is not that of the frames, or they were turned after they "
+            "were wrapped, and what is told of water and ions far from the pore is wrong",
+        ),
     )
+
+
+def _check_receptor(chains: Sequence[ChainOfReceptor]) -> None:
+    if not any(chain.subunit for chain in chains):
+        raise SelectionError(
+            f"by its sequence none of the {len(chains)} chains of the topology is GluN1, GluN2A or "
+            "GluN2B: give the trajectory of an NMDA receptor channel, because no other receptor, "
+            "such as one for AMPA or kainate, is known here"
+        )
 
 
 def _check_sequence(topology: md.Topology, chains: Sequence[ChainOfReceptor]) -> tuple[Check, ...]:
@@ -556,8 +585,28 @@ def _residues(topology: md.Topology, chains: Sequence[ChainOfReceptor]) -> tuple
 
 
 def _in_pore(
-    topology: md.Topology, whole: NDArray[np.float64], subunit_of: Mapping[str, str]
+    topology: md.Topology,
+    whole: NDArray[np.float64],
+    box: NDArray[np.float64],
+    subunit_of: Mapping[str, str],
+    ligand: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    start = to_pore(frame_at(whole, pore_atoms(topology, subunit_of=subunit_of)), whole)
+    landmarks = pore_atoms(topology, subunit_of=subunit_of)
+    if len(ligand) == 1:
+        # A lone ion hangs on nothing: it belongs where it is nearest to the pore's middle.
+        rings = [whole[landmarks.rings[name]] for name in ("asparagine", "threonine")]
+        middle = np.concatenate(rings).mean(axis=0)
+        frame = whole[None].astype(np.float32)
+        whole[ligand] = nearest_points(frame, box, ligand, middle[None])[0]
+    start = to_pore(frame_at(whole, landmarks), whole)
     start.flags.writeable = False
     return start
+
+
+def _free_ions(
+    topology: md.Topology, ligand: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], tuple[str, ...], NDArray[np.float64]]:
+    """Find the ions of the solution, the ligand not among them."""
+    atoms, names, charges = ions_of(topology)
+    free = np.flatnonzero(~np.isin(atoms, ligand))
+    return atoms[free], tuple(names[i] for i in free), charges[free]
