@@ -114,8 +114,8 @@ def test_importing_the_package_imports_nothing_heavy():
         (["run", "S-ketamine", "--seed", "-5"], ("seed", "-5")),
         (["run", "S-ketamine", "--replica", "-1"], ("replica", "-1")),
         (["run", "S-ketamine", "--platform", "Quantum"], ("'Quantum'", "CPU")),
-        (["run", "R-ketamine", "--pose", "99"], ("no start pose 99", "choose one from 1 to")),
-        (["run", "R-ketamine", "--pose", "0"], ("no start pose 0", "from 1")),
+        (["run", "memantine", "--pose", "99"], ("no start pose 99", "choose one from 1 to")),
+        (["run", "S-ketamine", "--pose", "0"], ("no start pose 0", "from 1")),
         (["status", "nothing"], ("nothing cannot be read", "folders of runs")),
         (["status", "."], (". holds no run", "one level below")),
         (["analyse", "nothing"], ("nothing holds no run", "run.toml")),
@@ -269,6 +269,7 @@ def test_an_unwritable_folder_is_refused(refused, here):
     assert "locked" in refused("run", "S-ketamine", "-o", "locked/run")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs Linux")
 def test_where_nobody_may_write_is_refused(refused):
     assert "/sys/nmdasim" in refused("run", "S-ketamine", "-o", "/sys/nmdasim")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mdtraj as md
 import numpy as np
-from mdtraj.formats import XTCTrajectoryFile
+from mdtraj.formats import TRRTrajectoryFile, XTCTrajectoryFile
 from numpy.typing import NDArray
 
 from nmdasim.errors import TrajectoryDamageError, TrajectoryError
@@ -249,9 +249,10 @@ def _chunks(piece: Piece, topology: md.Topology, chunk: int) -> Iterator[Frames]
 
 
 def _next(file: object, topology: md.Topology, n_frames: int) -> Frames:
-    # Directly, because a trajectory of mdtraj turns the box into lengths and angles.
-    if isinstance(file, XTCTrajectoryFile):
-        xyz, time, _, box = file.read(n_frames=n_frames)
+    # Directly, because a trajectory of mdtraj turns the box into lengths and angles, and so lays
+    # it along the axes whatever way the frames lie.
+    if isinstance(file, XTCTrajectoryFile | TRRTrajectoryFile):
+        xyz, time, _, box, *_ = file.read(n_frames=n_frames)
         return xyz, np.asarray(box, np.float64), np.asarray(time, np.float64)
     return _arrays(file.read_as_traj(topology, n_frames=n_frames))  # type: ignore[attr-defined]
 
