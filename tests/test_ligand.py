@@ -392,6 +392,7 @@ def positioned(smiles, position):
     return atom
 
 
+@pytest.mark.slow
 def test_stereoisomers_of_what_is_left_open():
     assert stereoisomers("ketamine") == ("S-ketamine", "R-ketamine")
     found = stereoisomers("CNC1(CCCCC1=O)c1ccccc1Cl")
@@ -779,7 +780,7 @@ EDITS = st.lists(
 
 @given(text=st.text("CNOclnos[]()=#@+-123%./\\* ", max_size=30))
 @settings(
-    max_examples=200,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,

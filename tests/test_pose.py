@@ -380,6 +380,7 @@ def relatives(receptor):
     return {name: first_start(receptor, state_of(load_ligand(name))) for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["R-ketamine", "S-norketamine", "2R6R-hydroxynorketamine"])
 def test_relatives_keep_the_places_of_amine_and_aryl_ring(relatives, receptor, name):
     start = relatives[name]
@@ -389,6 +390,7 @@ def test_relatives_keep_the_places_of_amine_and_aryl_ring(relatives, receptor, n
     assert np.linalg.norm(off, axis=1).max() < 0.15
 
 
+@pytest.mark.slow
 def test_the_same_hand_keeps_its_aliphatic_ring_and_the_mirror_image_exchanges_it(
     relatives, receptor
 ):
@@ -404,6 +406,7 @@ def test_the_same_hand_keeps_its_aliphatic_ring_and_the_mirror_image_exchanges_i
     assert np.linalg.norm(mirrored[3] - methylene) < 0.6
 
 
+@pytest.mark.slow
 def test_the_mirror_image_keeps_the_direction_of_its_ammonium(relatives, pose):
     ours = relatives["R-ketamine"].mol
     for pattern in ("[#7;+][CX4;R]", "[#7;+][CH3]"):
@@ -583,6 +586,7 @@ def test_posebusters_agrees_that_the_poses_are_sound(receptor, name):
 # ---------------------------------------------------------------- an ion
 
 
+@pytest.mark.slow
 def test_magnesium_starts_with_room_for_its_water_or_between_the_asparagines(receptor):
     state = state_of(load_ligand("magnesium"))
     above, between = list_poses(receptor, state)

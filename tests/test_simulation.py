@@ -282,7 +282,10 @@ def test_killed_in_production_ends_bit_identical(equilibrated, finished):
     assert_same_run(equilibrated, finished)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize(
+    "name",
+    ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGUSR1"))],
+)
 def test_a_signal_commits_the_frames_so_far(equilibrated, finished, name):
     process = start(equilibrated)
     wait_until(lambda: list((equilibrated / "segments").glob("*.json")), process)
@@ -299,6 +302,7 @@ def test_a_signal_commits_the_frames_so_far(equilibrated, finished, name):
     assert final_state(equilibrated) == final_state(finished)
 
 
+@pytest.mark.slow
 def test_a_signal_in_equilibration_keeps_finished_stages(fresh, finished):
     process = start(fresh)
     wait_until((fresh / "equilibration.json").exists, process)
@@ -409,7 +413,7 @@ def test_an_edited_system_is_refused(fresh):
         simulate(fresh, platform="Reference", progress=False)
 
 
-@pytest.mark.parametrize("limit", [3500, 8000])
+@pytest.mark.parametrize("limit", [3500, pytest.param(8000, marks=pytest.mark.slow)])
 def test_a_full_disk_loses_the_current_segment_only(equilibrated, finished, limit):
     """A limit on the size of files fails first in the trajectory, then in the checkpoint."""
     sizes = [segment_file(finished, 11, s).stat().st_size for s in ("xtc", "chk")]
@@ -565,6 +569,7 @@ def test_silence_when_no_progress_is_wanted(halfway, capfd):
     assert captured.out + captured.err == ""
 
 
+@pytest.mark.slow
 def test_few_plain_lines_without_a_terminal(fresh, capfd):
     simulate(fresh, platform="Reference", progress=True)
     captured = capfd.readouterr()

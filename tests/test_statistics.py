@@ -343,7 +343,12 @@ def test_correlation_time_of_ar1_is_the_closed_form():
 
 @pytest.mark.parametrize(
     ("phi", "n_frames", "least"),
-    [(0.0, 500, 0.91), (0.8, 500, 0.91), (0.95, 4_000, 0.91), (0.8, 200, 0.89)],
+    [
+        pytest.param(0.0, 500, 0.91, marks=pytest.mark.slow),
+        (0.8, 500, 0.91),
+        pytest.param(0.95, 4_000, 0.91, marks=pytest.mark.slow),
+        (0.8, 200, 0.89),
+    ],
 )
 def test_intervals_of_95_percent_cover_the_truth_about_that_often(phi, n_frames, least):
     # 200 trials of a true 95 % scatter by 1.5 %. The last row has 22 independent samples, whose

@@ -337,6 +337,7 @@ def test_forces_are_finite_and_agree_with_reference_arithmetic(system):
 # ---------------------------------------------------------------- repeatability and refusals
 
 
+@pytest.mark.slow
 def test_a_seed_decides_the_build(system, pose):
     before = pose.receptor_positions.copy(), pose.positions.copy()
     again, other = (build_system(pose, seed=seed) for seed in (1, 2))

@@ -59,7 +59,7 @@ def system(channel, torn):
     scope="module",
     params=[
         "GROMACS",
-        "NAMD",
+        pytest.param("NAMD", marks=pytest.mark.slow),
         pytest.param("Amber", marks=pytest.mark.slow),
         pytest.param("OpenMM", marks=pytest.mark.slow),
     ],
@@ -363,27 +363,28 @@ def wet(own):
 @pytest.mark.parametrize(
     ("box_nm", "failed"),
     [
-        (9.0, set()),
         (8.1, {"share of water that overlaps when folded into the box"}),
         (None, {"frames with water and without a box"}),
+        pytest.param(9.0, set(), marks=pytest.mark.slow),
     ],
-    ids=["right", "too small", "missing"],
+    ids=["too small", "missing", "right"],
 )
 def test_box_that_is_not_that_of_the_frames_fails_its_check(wet, tmp_path, box_nm, failed):
     frames = wet[:]
+    wet.save_gro(str(tmp_path / "wet.gro"))
     if box_nm:
         frames.unitcell_vectors = np.eye(3, dtype=np.float32)[None] * box_nm
-    frames.save_pdb(str(tmp_path / "wet.pdb"))
-    files = {"topology": tmp_path / "wet.pdb", "ligand": "S-ketamine"}
-    checks = open_trajectory(tmp_path / "wet.pdb", **files).source["checks"]
+    frames.save_xtc(str(tmp_path / "wet.xtc"))
+    files = {"topology": tmp_path / "wet.gro", "ligand": "S-ketamine"}
+    checks = open_trajectory(tmp_path / "wet.xtc", **files).source["checks"]
     assert {check["name"] for check in checks if not check["passed"]} == failed
 
 
 def test_frames_without_water_need_no_box(own, tmp_path):
     _, frames = own
     heavy = [a.index for a in frames.topology.atoms if a.element.symbol != "H"]
-    frames[0].atom_slice(heavy).save_pdb(str(tmp_path / "dry.pdb"))
-    run = open_trajectory(tmp_path / "dry.pdb", topology=tmp_path / "dry.pdb", ligand="S-ketamine")
+    frames[0].atom_slice(heavy).save_gro(str(tmp_path / "dry.gro"))
+    run = open_trajectory(tmp_path / "dry.gro", topology=tmp_path / "dry.gro", ligand="S-ketamine")
     assert all(check["passed"] for check in run.source["checks"])
     assert not any("box" in check["name"] for check in run.source["checks"])
 

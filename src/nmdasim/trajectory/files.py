@@ -253,6 +253,8 @@ def _next(file: object, topology: md.Topology, n_frames: int) -> Frames:
     # it along the axes whatever way the frames lie.
     if isinstance(file, XTCTrajectoryFile | TRRTrajectoryFile):
         xyz, time, _, box, *_ = file.read(n_frames=n_frames)
+        # Files without boxes give none at all.
+        box = np.zeros((len(xyz), 3, 3)) if box is None else box
         return xyz, np.asarray(box, np.float64), np.asarray(time, np.float64)
     return _arrays(file.read_as_traj(topology, n_frames=n_frames))  # type: ignore[attr-defined]
 
