@@ -13,7 +13,7 @@ from nmdasim.receptor import receptor_file
 
 VERBS = (
     "run", "status", "analyse", "report", "ligands", "ligand", "poses", "receptors", "receptor",
-    "doctor",
+    "campaign", "doctor",
 )  # fmt: skip
 HEAVY = ("numpy", "scipy", "rdkit", "openmm", "mdtraj", "gemmi", "pyarrow", "plotly", "jinja2",
          "rich", "propka")  # fmt: skip

@@ -22,6 +22,8 @@ import pytest
 
 import nmdasim
 from nmdasim import cli, rundir
+from nmdasim.campaign import STANDINGS, SlurmSettings, read_campaign
+from nmdasim.errors import CampaignError
 from nmdasim.ligand import MARKS, conformers, library, load_ligand
 from nmdasim.subunits import RING_NAMES, subunits
 from nmdasim.system import PROTOCOLS
@@ -161,21 +163,39 @@ def verbs():
     return action.choices
 
 
+def actions_of_campaign():
+    (action,) = (
+        action
+        for action in verbs()["campaign"]._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return {f"campaign {name}": parser for name, parser in action.choices.items()}
+
+
+def parsers():
+    """Everything that takes options: the verbs, and the actions of the one that has several."""
+    return {name: p for name, p in verbs().items() if name != "campaign"} | actions_of_campaign()
+
+
 def test_every_verb_is_documented_and_no_other():
     text = section(DOCS / "reference.md", "## Commands")
     assert re.findall(r"^### `nmdasim (\w+)`$", text, re.M) == list(verbs())
+    shown = re.findall(r"^#### `nmdasim (campaign \w+)`$", text, re.M)
+    assert shown == list(actions_of_campaign())
     readme = blocks(ROOT / "README.md", "text")[-1][1]
     assert {line.split()[1] for line in readme.splitlines()} == set(verbs())
 
 
-@pytest.mark.parametrize("verb", verbs())
+@pytest.mark.parametrize("verb", parsers())
 def test_options_of_a_verb_are_documented_with_their_defaults(verb):
     documented = {
         tuple(names(row[0])): names(row[1])
-        for row in rows(section(DOCS / "reference.md", f"### `nmdasim {verb}`"))
+        for row in rows(
+            section(DOCS / "reference.md", f"{'#' * (3 + (' ' in verb))} `nmdasim {verb}`")
+        )
     }
     common = {"--json", "--debug", "--help", "-h"}
-    actions = [a for a in verbs()[verb]._actions if not common & set(a.option_strings)]
+    actions = [a for a in parsers()[verb]._actions if not common & set(a.option_strings)]
     options = {tuple(a.option_strings): a.default for a in actions if a.option_strings}
     given = {key for key in documented if key[0].startswith("-")}
     assert given == options.keys()
@@ -183,6 +203,36 @@ def test_options_of_a_verb_are_documented_with_their_defaults(verb):
     for option, default in options.items():
         if default not in (None, False):
             assert documented[option] == [str(default)], option
+
+
+def test_keys_of_a_campaign_file_are_documented_with_their_defaults(tmp_path):
+    path = tmp_path / "campaign.toml"
+
+    def allowed(text):
+        path.write_text('name = "c"\nseed = 1\nproduction_ns = 1\nligands = ["a"]\n' + text)
+        with pytest.raises(CampaignError, match="unknown key") as refusal:
+            read_campaign(path)
+        return str(refusal.value).rpartition("allowed are ")[2].split(", ")
+
+    for heading, text in (
+        ("### campaign.toml", "zzz = 1\n"),
+        ("#### The table slurm", "[slurm]\nzzz = 1\n"),
+        ("#### Tables exclude", "[[exclude]]\nzzz = 1\n"),
+    ):
+        table = rows(section(DOCS / "reference.md", heading).split("\n#### ")[0])
+        assert [names(row[0])[0] for row in table] == allowed(text), heading
+    defaults = {
+        names(row[0])[0]: names(row[1])[0]
+        for row in rows(section(DOCS / "reference.md", "#### The table slurm"))
+        if names(row[1])
+    }
+    settings = SlurmSettings()
+    assert {key: str(getattr(settings, key)) for key in defaults} == defaults
+
+
+def test_standings_of_a_campaign_are_documented():
+    table = rows(section(DOCS / "campaigns.md", "## Watch it"))
+    assert tuple(names(row[0])[0] for row in table) == STANDINGS
 
 
 def test_exit_codes_are_those_of_the_program():

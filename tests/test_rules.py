@@ -39,10 +39,10 @@ HOMES = {
     # The report reads the tables that the receptor's file holds.
     "gemmi": {"receptor", "trajectory", "report"},
     "mdtraj": READING,
-    "pyarrow": {"analysis", "report"},
+    "pyarrow": {"analysis", "report", "campaign"},
     "plotly": {"report"},
     "jinja2": {"report", "catalogue"},
-    "rich": {"simulation", "cli"},
+    "rich": {"simulation", "campaign", "cli"},
     "openff": {"parameters"},
     "dimorphite_dl": {"ligand"},
 }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nmdasim.errors import NmdasimError, ReceptorError, SimulationError, TrajectoryError
 
 if TYPE_CHECKING:
+    from nmdasim.campaign import Campaign, PlannedRun
     from nmdasim.ligand import LibraryEntry, Ligand
     from nmdasim.pose import Pose
     from nmdasim.rundir import RunStatus, RunSummary
@@ -77,7 +78,7 @@ def _start_run(asked: argparse.Namespace, stop: "StopRequest") -> int:
     from nmdasim.ligand import load_ligand, state_of
     from nmdasim.pose import place_ligand
     from nmdasim.receptor import load_receptor, receptor_file
-    from nmdasim.rundir import RUN, check_run_folder, create_run_folder, sha256_of
+    from nmdasim.rundir import RUN, check_run_folder, create_run_folder, run_name, sha256_of
     from nmdasim.simulation import choose_platform, run_inputs
     from nmdasim.system import find_protocol
 
@@ -100,8 +101,14 @@ def _start_run(asked: argparse.Namespace, stop: "StopRequest") -> int:
         seed=asked.seed,
         replica=asked.replica,
     )
-    name = f"{state.name}_{receptor.parent.name}_{protocol.name}_s{asked.seed}r{asked.replica}"
-    name += f"p{asked.pose}" if asked.pose != 1 else ""
+    name = run_name(
+        state.name,
+        receptor.parent.name,
+        protocol.name,
+        seed=asked.seed,
+        replica=asked.replica,
+        pose=asked.pose,
+    )
     folder = Path(asked.out or Path("runs") / name)
     check_run_folder(folder, inputs, extend=asked.extend)
     if asked.platform:
@@ -546,6 +553,126 @@ def _print_receptor(receptor: Any) -> None:  # noqa: ANN401 - imported lazily
         print(f"  {mark} {check.name}: {check.value:g} {check.unit} {check.detail}".rstrip())
 
 
+# --- campaigns: each verb opens the file, calls the package, and prints ----------------
+
+
+def _open_campaign(asked: argparse.Namespace) -> tuple["Campaign", tuple["PlannedRun", ...]]:
+    from nmdasim.campaign import plan_runs, read_campaign
+
+    campaign = read_campaign(asked.campaign)
+    return campaign, plan_runs(campaign)
+
+
+def _plan(asked: argparse.Namespace) -> int:
+    """List the runs of a campaign and what they will cost."""
+    from nmdasim.campaign import estimate_costs, read_calibrations
+    from nmdasim.campaign.printing import print_plan
+
+    campaign, runs = _open_campaign(asked)
+    if asked.commands:
+        print(*(run.command for run in runs), sep="\n")
+        return 0
+    measured = read_calibrations([*map(Path, asked.calibrate or ()), *(run.folder for run in runs)])
+    costs = estimate_costs(campaign, runs, calibrations=measured, ns_per_day=asked.ns_per_day)
+    if asked.json:
+        rows = [{**asdict(run), "command": run.command} for run in runs]
+        _print_json({"campaign": campaign.name, "costs": list(map(asdict, costs)), "runs": rows})
+    else:
+        print_plan(campaign, runs, costs, every=asked.all)
+    return 0
+
+
+def _submit(asked: argparse.Namespace) -> int:
+    """Submit what is left of a campaign as one job array."""
+    from nmdasim.campaign import slurm
+    from nmdasim.campaign.printing import print_choice, print_submission
+
+    asked.campaign = str(Path(asked.campaign).resolve())
+    campaign, runs = _open_campaign(asked)
+    choice = slurm.choose_runs(
+        campaign, runs, resume=asked.resume, retry=asked.retry, dry=asked.dry_run
+    )
+    if not asked.json:
+        print_choice(choice, sys.stderr if asked.dry_run else sys.stdout)
+    if not choice.runs:
+        if asked.json:
+            _print_json({"submission": None, "choice": asdict(choice)})
+        return 0
+    if asked.dry_run:
+        submission, script, _ = slurm.prepare_submission(
+            campaign, choice.runs, bad_nodes=choice.bad_nodes
+        )
+        if asked.json:
+            _print_json({"submission": asdict(submission), "script": script})
+        else:
+            print(script, end="")
+        return 0
+    submission = slurm.submit_runs(campaign, choice.runs, bad_nodes=choice.bad_nodes)
+    if asked.json:
+        _print_json({"submission": asdict(submission), "choice": asdict(choice)})
+    else:
+        print_submission(submission)
+    return 0
+
+
+def _campaign_status(asked: argparse.Namespace) -> int:
+    """Say where the runs of a campaign stand, from their folders alone."""
+    from nmdasim.campaign import run_standings
+    from nmdasim.campaign.printing import print_standings, standing_row
+
+    campaign, runs = _open_campaign(asked)
+    standings = run_standings(campaign, runs)
+    if asked.json:
+        _print_json({"campaign": campaign.name, "runs": [standing_row(s) for s in standings]})
+    else:
+        print_standings(campaign, standings, every=asked.all)
+    return 0
+
+
+def _collect(asked: argparse.Namespace) -> int:
+    """Gather the results of a campaign across its replicas."""
+    from nmdasim.campaign import run_standings
+    from nmdasim.campaign.collecting import collect_runs
+
+    campaign, runs = _open_campaign(asked)
+    found = collect_runs(campaign, run_standings(campaign, runs), report=not asked.no_report)
+    if asked.json:
+        _print_json(asdict(found))
+        return 0
+    print(f"{found.n_analysed} of {found.n_runs} runs are analysed")
+    print(found.folder, *found.reports, sep="\n")
+    return 0
+
+
+def _campaign_run(asked: argparse.Namespace) -> int:
+    """Work through a campaign with processes of this computer."""
+    from nmdasim.campaign import pick_runs, renew_budget, run_standings
+    from nmdasim.campaign.printing import print_standings, standing_row
+    from nmdasim.campaign.workers import exit_status, run_campaign
+    from nmdasim.rundir import EXIT_RESUMABLE
+    from nmdasim.stopping import StopRequest, hand_over
+
+    campaign, runs = _open_campaign(asked)
+    if asked.only:
+        runs = pick_runs(campaign, runs, asked.only)
+    if asked.retry:
+        renew_budget(campaign, run_standings(campaign, runs))
+    with StopRequest() as stop:
+        standings = run_campaign(
+            campaign, runs, workers=asked.workers, stop=stop, progress=not asked.quiet
+        )
+        status = exit_status(standings, stop)
+        if status == EXIT_RESUMABLE:
+            _say("nmdasim: all runs have committed; run the same command again to resume")
+            hand_over(stop)
+    if asked.json:
+        rows = [standing_row(standing) for standing in standings.values()]
+        _print_json({"campaign": campaign.name, "runs": rows})
+    else:
+        print_standings(campaign, standings.values(), every=False)
+    return status
+
+
 def _doctor(asked: argparse.Namespace) -> int:
     """Say what this machine can do, and measure it."""
     from nmdasim.doctor import examine
@@ -609,9 +736,60 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("receptor", metavar="FILE", help="mmCIF or PDB file of the tetramer")
     added.add_argument("-o", "--out", required=True, metavar="DIR")
     added.add_argument("--ph", type=_ph, default=7.4)
+    _add_campaign(verbs, common)
     added = verb("doctor", _doctor, "say what this machine can do, with a short self-test")
     added.add_argument("--quick", action="store_true", help="skip the speed measurement")
     return parser
+
+
+def _add_campaign(verbs: Any, common: argparse.ArgumentParser) -> None:  # noqa: ANN401
+    text = "many runs from one file: plan, start on Slurm or here, watch, collect"
+    parser = verbs.add_parser("campaign", help=text, description=text)
+    parser.set_defaults(call=lambda _: _misuse(parser), debug=False)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
+
+    def action(name: str, call: Callable[[argparse.Namespace], int], text: str) -> Any:  # noqa: ANN401
+        added = actions.add_parser(name, help=text, description=text, parents=[common])
+        added.add_argument("campaign", metavar="CAMPAIGN.toml", help="file of the campaign")
+        added.set_defaults(call=call, words=sys.argv[1:])
+        return added
+
+    added = action("plan", _plan, "list the runs and what they will cost")
+    added.add_argument("--all", action="store_true", help="print every run")
+    added.add_argument("--commands", action="store_true", help="print one command for each run")
+    added.add_argument("--ns-per-day", type=_ns_per_day, metavar="X", help="speed of one run")
+    added.add_argument(
+        "--calibrate",
+        nargs="+",
+        metavar="RUN",
+        help="runs to measure speed and size on",
+    )
+    for name, resume, text in (
+        ("submit", False, "submit the unfinished runs as one Slurm job array"),
+        ("resume", True, "submit again what is unfinished and not in the queue"),
+    ):
+        added = action(name, _submit, text)
+        added.set_defaults(resume=resume)
+        added.add_argument("--dry-run", action="store_true", help="print the script, do nothing")
+        added.add_argument(
+            "--retry", action="store_true", help="also runs stopped for want of progress"
+        )
+    added = action("status", _campaign_status, "say where the runs stand; needs no scheduler")
+    added.add_argument("--all", action="store_true", help="print every run")
+    added = action("collect", _collect, "gather the results across replicas, and compare")
+    added.add_argument("--no-report", action="store_true", help="write the tables alone")
+    added = action("run", _campaign_run, "work through the runs on this computer, without Slurm")
+    added.add_argument("--workers", type=_count, default=1, metavar="N", help="runs at once")
+    added.add_argument("--only", nargs="+", metavar="NAME", help="runs, by the name of the folder")
+    added.add_argument(
+        "--retry", action="store_true", help="also runs stopped for want of progress"
+    )
+    added.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def _misuse(parser: argparse.ArgumentParser) -> int:
+    parser.print_help()
+    return _EXIT_MISUSE
 
 
 def _add_analyse(parser: argparse.ArgumentParser) -> None:
@@ -671,7 +849,14 @@ def _ph(text: str) -> float:
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of cores: give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text} is too few: give 1 or more")
+    return value
+
+
+def _ns_per_day(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a speed: give ns/day above 0")
     return value
 
 

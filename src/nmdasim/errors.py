@@ -71,6 +71,14 @@ class SimulationError(NmdasimError, RuntimeError):
     """The dynamics failed while running."""
 
 
+class CampaignError(NmdasimError, ValueError):
+    """The campaign file, or what was asked of the campaign, is not allowed."""
+
+
+class SchedulerError(NmdasimError, RuntimeError):
+    """Slurm is absent or refused what was asked of it."""
+
+
 class ReportError(NmdasimError, RuntimeError):
     """The report cannot be written."""
 

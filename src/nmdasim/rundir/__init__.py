@@ -45,7 +45,7 @@ from nmdasim.rundir.folder import (
     software_versions,
     update_provenance,
 )
-from nmdasim.rundir.inputs import format_toml, input_differences, plain_inputs, run_id
+from nmdasim.rundir.inputs import format_toml, input_differences, plain_inputs, run_id, run_name
 from nmdasim.rundir.lock import HEARTBEAT_S, STALE_S, LockOwner, RunLock, lock_owner, lock_run
 from nmdasim.rundir.segments import (
     N_RESTART_FILES,
@@ -129,6 +129,7 @@ __all__ = [
     "read_status",
     "remove_leftovers",
     "run_id",
+    "run_name",
     "run_summary",
     "segment_file",
     "set_aside_segments",

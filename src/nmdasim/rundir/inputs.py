@@ -81,6 +81,33 @@ def _canonical(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
+def run_name(
+    ligand_state: str, receptor: str, protocol: str, *, seed: int, replica: int, pose: int
+) -> str:
+    """Name the folder of a run.
+
+    Parameters
+    ----------
+    ligand_state : str
+        Ligand with its signed charge, such as ``S-ketamine+1``.
+    receptor, protocol : str
+        Their names.
+    seed, replica, pose : int
+        The first start pose is not named.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> run_name("S-ketamine+1", "7eu8", "vestibule", seed=1, replica=0, pose=2)
+    'S-ketamine+1_7eu8_vestibule_s1r0p2'
+    """
+    name = f"{ligand_state}_{receptor}_{protocol}_s{seed}r{replica}"
+    return name + (f"p{pose}" if pose != 1 else "")
+
+
 def input_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, ...]:
     """List the inputs in which two runs differ.
 
