@@ -456,7 +456,8 @@ def test_files_of_different_systems_are_refused(gromacs, tmp_path):
         ({"topology": "topol.tpr"}, "mdtraj does not read"),
         ({"trajectory": __file__}, "no trajectory of a known format"),
         ({"stride": 0}, "stride of 0"),
-        ({"frame_ps": -1.0}, "more than 0"),
+        ({"frame_ps": -1.0}, "-1 ps between frames: it must be more than 0"),
+        ({"folder": __file__}, "is a file, and results need a folder"),
         ({"trajectory": []}, "no trajectory was given"),
     ],
 )
@@ -728,3 +729,19 @@ def test_wrong_words_end_in_one_sentence(folder, capfd, monkeypatch, words, stat
     assert len(lines) == 1
     assert "nmdasim: " in lines[0]
     assert re.search(message, lines[0])
+
+
+def test_frame_without_numbers_is_named_with_its_file(system, tmp_path):
+    frames = system[:3]
+    frames.xyz[1, 5] = np.nan
+    frames[0].save_gro(str(tmp_path / "system.gro"))
+    frames.save_trr(str(tmp_path / "bad.trr"))
+    run = open_trajectory(
+        tmp_path / "bad.trr",
+        topology=tmp_path / "system.gro",
+        ligand="S-ketamine",
+        folder=tmp_path / "out",
+    )
+    with pytest.raises(TrajectoryDamageError, match=r"frame 1 of .*bad\.trr holds .* before it"):
+        analyse_run(run)
+    assert not (tmp_path / "out" / "analysis" / "frames.parquet").exists()

@@ -425,9 +425,11 @@ def _spacing(time_ps: NDArray[np.float64]) -> float:
 def _check_finite(run: Run, first: int, xyz: NDArray[np.float32]) -> None:
     broken = ~np.isfinite(xyz).all(axis=(1, 2))
     if broken.any():
+        files = ", ".join(run.source.get("trajectories", ()))
         raise TrajectoryDamageError(
-            f"frame {first + int(broken.argmax())} of {run.folder} holds coordinates that are not "
-            "numbers: the simulation failed or the file is damaged; start a new run"
+            f"frame {first + int(broken.argmax())} of {files or run.folder} holds coordinates that "
+            "are not numbers: the simulation failed or the file is damaged; "
+            + ("give the frames before it" if files else "start a new run")
         )
 
 

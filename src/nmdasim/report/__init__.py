@@ -74,8 +74,9 @@ def write_report(runs: Path | Sequence[Path], path: Path) -> Path:
     The page holds plotly's program (about 5 MB). It needs a browser with WebGL for the
     3-D view; all else shows without it.
     """
-    page = render_report(_records(runs))
+    records = _records(runs)
     path = Path(path)
+    # Refused before any work.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -83,7 +84,7 @@ def write_report(runs: Path | Sequence[Path], path: Path) -> Path:
             f"the report cannot be written to {path} ({error.strerror}): "
             "give a place that is writable"
         ) from error
-    write_atomic(path, page)
+    write_atomic(path, render_report(records))
     return path
 
 

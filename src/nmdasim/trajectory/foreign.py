@@ -116,6 +116,11 @@ def open_trajectory(
     """
     paths = [Path(p) for p in ([trajectory] if isinstance(trajectory, str | Path) else trajectory)]
     _check_options(paths, frame_ps, stride)
+    out = Path(folder or f"{paths[0].stem}-analysis")
+    if out.exists() and not out.is_dir():
+        raise TrajectoryError(
+            f"{out} is a file, and results need a folder: choose another with -o (folder=)"
+        )
     for path in paths:
         check_trajectory(path)
     given = read_topology(Path(topology))
@@ -144,7 +149,7 @@ def open_trajectory(
     start = _in_pore(named, whole, box, subunit_of, found.atoms)
     ions, ion_names, ion_charges = _free_ions(given, found.atoms)
     return Run(
-        folder=Path(folder or f"{paths[0].stem}-analysis"),
+        folder=out,
         inputs={},
         topology=named,
         start=start,
@@ -238,11 +243,10 @@ def _structure_of(run: Run) -> gemmi.Structure:
 def _check_options(paths: Sequence[Path], frame_ps: float | None, stride: int) -> None:
     if not paths:
         raise TrajectoryError("no trajectory was given: give at least one file")
-    if stride < 1 or (frame_ps is not None and not 0 < frame_ps < np.inf):
-        raise TrajectoryError(
-            f"got a stride of {stride} and {frame_ps} ps between frames: the stride must be 1 or "
-            "more and the time between frames more than 0"
-        )
+    if stride < 1:
+        raise TrajectoryError(f"got a stride of {stride}: it must be 1 or more")
+    if frame_ps is not None and not 0 < frame_ps < np.inf:
+        raise TrajectoryError(f"got {frame_ps:g} ps between frames: it must be more than 0")
 
 
 # --------------------------------------------------------------------------- files and times
