@@ -177,6 +177,15 @@ def parsers():
     return {name: p for name, p in verbs().items() if name != "campaign"} | actions_of_campaign()
 
 
+@pytest.mark.parametrize(
+    "page",
+    ["pore-and-blockade", "contacts", "blockade-and-permeation", "statistics", "own-trajectory",
+     "report"],
+)  # fmt: skip
+def test_pages_on_observables_say_when_not_to_trust_them(page):
+    assert re.search(r"not (to )?trust", (DOCS / f"{page}.md").read_text(), re.I)
+
+
 def test_every_verb_is_documented_and_no_other():
     text = section(DOCS / "reference.md", "## Commands")
     assert re.findall(r"^### `nmdasim (\w+)`$", text, re.M) == list(verbs())
