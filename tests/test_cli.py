@@ -2,8 +2,10 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -307,6 +309,50 @@ def test_the_installed_command_gives_status_and_streams(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert tree(tmp_path) == {}
+
+
+# ---------------------------------------------------------------- being asked to stop
+
+
+def listens(process, number):
+    """Say whether a process has a handler for a signal."""
+    text = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(re.search(r"^SigCgt:\s+(\w+)$", text, re.M)[1], 16)
+    return bool(caught >> (number - 1) & 1)
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("made", [False, True], ids=["before the folder", "while building"])
+def test_a_signal_outside_the_dynamics_is_resumable_too(here, name, made):
+    from nmdasim.rundir import LOCK, create_run_folder, read_status, run_summary
+
+    number = getattr(signal, name)
+    if made:
+        create_run_folder(here / "run", inputs_of())
+    command = [sys.executable, "-m", "nmdasim.cli", "run", "S-ketamine", "-o", "run"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: listens(process, signal.SIGUSR1), process)  # the last to be installed
+        if made:
+            wait_for(lambda: run_summary("run").n_stalled == 1, process)
+        process.send_signal(number)
+        err = process.stderr.read()
+    assert process.returncode == 75, err
+    assert f"stopped by {name}; run the same command again to resume" in err
+    assert (here / "run").exists() is made
+    if made:
+        status = read_status(here / "run")
+        assert (status.state, status.reason) == ("interrupted", f"stopped by {name}")
+        assert not (here / "run" / LOCK).exists()
 
 
 # ---------------------------------------------------------------- what verbs print

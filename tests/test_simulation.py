@@ -13,7 +13,7 @@ import mdtraj
 import numpy as np
 import openmm
 import pytest
-from tiny_run import Protocol, Stage, water_system
+from tiny_run import Protocol, Stage, build, final_state, frames, water_system
 
 from nmdasim.errors import (
     PlatformError,
@@ -37,31 +37,11 @@ from nmdasim.rundir import (
 from nmdasim.simulation import choose_platform, create_run, run_inputs, simulate
 from nmdasim.simulation.dynamics import unpack_xml, volume_nm3
 from nmdasim.simulation.platforms import FORCE_TOLERANCE
+from nmdasim.simulation.resuming import count_lost_frames, count_whole_frames
 
 N_FRAMES = 60
 PRODUCTION_NS = 0.0012
 PROGRAM = Path(__file__).with_name("tiny_run.py")
-
-
-def build(folder, *, protocol=None, production_ns=PRODUCTION_NS, seed=7, extend=False, **box):
-    protocol = protocol or Protocol()
-    receptor = folder.parent / "receptor.cif"
-    receptor.write_text("data_none\n")
-    inputs = run_inputs(
-        protocol,
-        ligand={"name": "water", "smiles": "O", "charge": 0},
-        receptor={"name": "none"},
-        production_ns=production_ns,
-        seed=seed,
-    )
-    return create_run(
-        water_system(protocol, **box),
-        folder,
-        inputs=inputs,
-        receptor_file=receptor,
-        ligand_sdf="",
-        extend=extend,
-    )
 
 
 @pytest.fixture(scope="session")
@@ -108,17 +88,6 @@ def cut(folder, n_kept):
         if int(path.name[:5]) >= n_kept:
             path.unlink()
     return folder
-
-
-def frames(folder):
-    """Return all frames as the bytes of their files, joined, each with its time and number."""
-    return b"".join(segment.trajectory.read_bytes() for segment in read_segments(folder))
-
-
-def final_state(folder):
-    """Return the last state of a run, with every digit."""
-    state = unpack_xml(segment_file(folder, len(read_segments(folder)) - 1, "state.xml.gz"))
-    return openmm.XmlSerializer.serialize(state)
 
 
 def assert_same_run(folder, finished):
@@ -405,6 +374,100 @@ def test_damage_beyond_the_restart_files_is_an_error_and_loses_nothing(halfway):
         simulate(halfway, platform="Reference", progress=False)
     assert sorted(path.name for path in (halfway / "segments").iterdir()) == before
     assert read_status(halfway).state == "failed"
+
+
+def test_a_damaged_manifest_counts_like_damaged_frames(halfway, finished, caplog):
+    truncate(segment_file(halfway, 6, "json"))
+    simulate(halfway, platform="Reference", progress=False)
+    assert "00006.json is damaged" in caplog.text
+    assert len(list((halfway / "segments").glob("set-aside-*/0000[67].json"))) == 2
+    assert_same_run(halfway, finished)
+
+
+def test_a_missing_manifest_in_the_middle_is_computed_again(halfway, finished, caplog):
+    segment_file(halfway, 6, "json").unlink()
+    simulate(halfway, platform="Reference", progress=False)
+    assert "00007.json does not follow the segments before it" in caplog.text
+    assert_same_run(halfway, finished)
+
+
+# --- what a start says of the one before -------------------------------------------------
+
+
+def last_start(folder):
+    return read_provenance(folder)["starts"][-1]
+
+
+def test_a_start_records_where_it_took_up_the_run(halfway, capfd):
+    simulate(halfway, platform="Reference", progress=True)
+    resumed = last_start(halfway)["resumed"]
+    assert (resumed["source"], resumed["file"]) == ("checkpoint", "segments/00007.chk")
+    assert (resumed["frame"], resumed["step"]) == (40, 400)
+    assert (resumed["n_frames_again"], resumed["n_steps_lost"]) == (0, [0, 0])
+    assert "resuming at frame 40, step 400, from segments/00007.chk" in capfd.readouterr().err
+
+
+def test_a_start_records_what_is_computed_again(halfway):
+    truncate(segment_file(halfway, 7, "xtc"))
+    truncate(segment_file(halfway, 6, "chk"))
+    simulate(halfway, platform="Reference", progress=False)
+    resumed = last_start(halfway)["resumed"]
+    assert resumed["source"] == "portable state"
+    assert resumed["file"] == "segments/00006.state.xml.gz"
+    assert (resumed["frame"], resumed["n_frames_again"]) == (35, 5)
+
+
+def test_steps_that_a_stopped_start_dropped_are_counted(equilibrated):
+    process = start(equilibrated)
+    wait_until(lambda: list((equilibrated / "segments").glob("*.json")), process)
+    process.terminate()
+    process.communicate()
+    dropped = last_start(equilibrated)["n_dropped_steps"]
+    assert 0 <= dropped < 10
+    simulate(equilibrated, platform="Reference", progress=False)
+    assert last_start(equilibrated)["resumed"]["n_steps_lost"] == [dropped, dropped]
+    assert read_status(equilibrated).n_starts == 1 + len(
+        read_provenance(equilibrated)["starts"][1:]
+    )
+
+
+def test_frames_that_a_killed_start_did_not_commit_are_counted(halfway):
+    """Three whole frames and a part of the fourth were on the disk, in a file of no account."""
+    whole = segment_file(halfway, 7, "xtc").read_bytes()
+    partial = segment_file(halfway, 8, "xtc").with_name(".00008.xtc.token.tmp")
+    partial.write_bytes(whole[: int(0.75 * len(whole))])
+    assert count_whole_frames(segment_file(halfway, 7, "xtc")) == 5
+    assert count_whole_frames(partial) == 3
+    assert count_lost_frames(halfway) == 3
+    record = read_provenance(halfway)
+    del record["starts"][-1]["finished"]
+    (halfway / "provenance.json").write_text(json.dumps(record))
+    simulate(halfway, platform="Reference", progress=False)
+    assert last_start(halfway)["resumed"]["n_steps_lost"] == [30, 39]
+    assert not partial.exists()
+
+
+def test_a_start_counts_as_stalled_until_it_commits(fresh):
+    process = start(fresh)
+    wait_until(lambda: read_status(fresh).n_stalled == 1, process)
+    process.kill()
+    process.communicate()
+    process = start(fresh)
+    wait_until(lambda: read_status(fresh).n_starts == 2, process)
+    wait_until(lambda: read_status(fresh).n_stalled == 0, process)
+    process.kill()
+    process.communicate()
+    assert (fresh / "equilibration.json").exists()
+
+
+@pytest.mark.parametrize("name", ["platform", "folder"])
+def test_whatever_keeps_a_run_from_starting_is_recorded(fresh, name):
+    if name == "folder":
+        truncate(fresh / "system.xml.gz")
+    with pytest.raises((PlatformError, RunFolderError)) as caught:
+        simulate(fresh, platform="nothing" if name == "platform" else None, progress=False)
+    status = read_status(fresh)
+    assert (status.state, status.reason) == ("failed", str(caught.value))
 
 
 def test_an_edited_system_is_refused(fresh):

@@ -1,9 +1,16 @@
 """A tiny real system for tests of runs: a box of water, one oxygen held in place.
 
-Also a program: ``python tiny_run.py FOLDER`` simulates a built run, so that tests can kill it.
+Also a program: ``python tiny_run.py FOLDER`` simulates a built run, so that tests can kill it, and
+``python tiny_run.py --nursery`` starts many such processes quickly, each with a fault of its own.
 """
 
+import json
+import os
+import resource
+import signal
 import sys
+import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,15 +60,17 @@ class System:
     methods: tuple[str, ...] = ("A box of TIP3P water.",)
 
 
-def water_system(protocol: Protocol, *, length_nm: float = LENGTH_NM) -> System:
-    """Build TIP3P water with PME in a cube, its first oxygen restrained to where it starts."""
+def water_system(
+    protocol: Protocol, *, length_nm: float = LENGTH_NM, nonbonded: object = app.PME
+) -> System:
+    """Build TIP3P water in a cube, its first oxygen restrained to where it starts."""
     force_field = app.ForceField("amber14/tip3p.xml")
     modeller = app.Modeller(app.Topology(), [])
     modeller.addSolvent(force_field, boxSize=openmm.Vec3(1, 1, 1) * length_nm * unit.nanometer)
     topology = modeller.topology
     system = force_field.createSystem(
         topology,
-        nonbondedMethod=app.PME,
+        nonbondedMethod=nonbonded,
         nonbondedCutoff=protocol.cutoff_nm,
         hydrogenMass=protocol.hydrogen_mass_da * unit.dalton,
     )
@@ -84,7 +93,141 @@ def water_system(protocol: Protocol, *, length_nm: float = LENGTH_NM) -> System:
     )
 
 
+def build(folder, *, protocol=None, production_ns=0.0012, seed=7, extend=False, **box):
+    """Make the folder of a run of the tiny system."""
+    from nmdasim.simulation import create_run, run_inputs
+
+    protocol = protocol or Protocol()
+    receptor = folder.parent / "receptor.cif"
+    receptor.write_text("data_none\n")
+    inputs = run_inputs(
+        protocol,
+        ligand={"name": "water", "smiles": "O", "charge": 0},
+        receptor={"name": "none"},
+        production_ns=production_ns,
+        seed=seed,
+    )
+    return create_run(
+        water_system(protocol, **box),
+        folder,
+        inputs=inputs,
+        receptor_file=receptor,
+        ligand_sdf="",
+        extend=extend,
+    )
+
+
+def frames(folder):
+    """Return all frames as the bytes of their files, joined, each with its time and number."""
+    from nmdasim.rundir import read_segments
+
+    return b"".join(segment.trajectory.read_bytes() for segment in read_segments(folder))
+
+
+def final_state(folder):
+    """Return the last state of a run, with every digit."""
+    from nmdasim.rundir import read_segments, segment_file
+    from nmdasim.simulation.dynamics import unpack_xml
+
+    state = unpack_xml(segment_file(folder, len(read_segments(folder)) - 1, "state.xml.gz"))
+    return openmm.XmlSerializer.serialize(state)
+
+
+# --- processes with faults ---------------------------------------------------------------
+
+#: What Python does to files, as it tells audit hooks before it does it.
+CHANGES = ("os.rename", "os.remove", "os.link", "os.mkdir")
+WRITING = os.O_WRONLY | os.O_RDWR
+
+
+class Faults:
+    """Meets the operating system before the program does: kills or refuses at the n-th step.
+
+    Steps are what happens to files under a folder. A hook that raises makes the call fail with
+    that error, and nothing of it is done; our own code runs as it is.
+    """
+
+    def __init__(self, folder, *, step=0, code=0, lasting=False):
+        self.folder, self.step, self.code, self.lasting = str(folder), step, code, lasting
+        self.names = []
+
+    def install(self):
+        sys.addaudithook(self.meet)
+        flush = os.fsync
+
+        def fsync(descriptor):
+            self.count(f"fsync {os.readlink(f'/proc/self/fd/{descriptor}')}")
+            flush(descriptor)
+
+        os.fsync = fsync
+
+    def meet(self, event, arguments):
+        if event not in (*CHANGES, "open") or not isinstance(arguments[0], str):
+            return
+        if event != "open" or arguments[2] & WRITING:
+            path = arguments[1] if event in ("os.rename", "os.link") else arguments[0]
+            self.count(f"{event} {path}")
+
+    def count(self, name):
+        if self.folder not in name:
+            return
+        self.names.append(name.replace(self.folder, ""))
+        here = len(self.names) == self.step or (self.lasting and len(self.names) > self.step > 0)
+        if here and self.code:
+            raise OSError(self.code, os.strerror(self.code), name)
+        if here:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def simulate_with(folder, *, limit=0, report="", **fault):
+    """Simulate a built run; return an exit code as a program would."""
+    from nmdasim.errors import NmdasimError
+    from nmdasim.simulation import simulate
+
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    faults = Faults(folder, **fault)
+    faults.install()
+    try:
+        status = simulate(Path(folder), platform="Reference", progress=False)
+    except NmdasimError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if report:
+        Path(report).write_text(json.dumps(faults.names))
+    return 0 if status.state == "finished" else 75
+
+
+def nursery():
+    """Fork a process for each line of JSON, signal it if asked to; print how it ended."""
+    import nmdasim.simulation.job  # noqa: F401 - loaded once, for all
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        number, after_s = asked.pop("number", 0), asked.pop("after_s", 0.0)
+        child = os.fork()
+        if child == 0:
+            code = 3
+            try:
+                code = simulate_with(**asked)
+            except KeyboardInterrupt:
+                code = 75  # before the run listened
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        if number:
+            time.sleep(after_s)
+            # Not waited for yet, so its number still is its own.
+            os.kill(child, number)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--nursery":
+        nursery()
+        sys.exit(0)
     from nmdasim.simulation import simulate
 
     status = simulate(Path(sys.argv[1]), platform="Reference", progress="-p" in sys.argv)

@@ -64,13 +64,12 @@ def _run(asked: argparse.Namespace) -> int:
     from nmdasim.rundir import EXIT_RESUMABLE
     from nmdasim.stopping import Stopped, StopRequest, hand_over
 
-    with StopRequest(at_once=True) as stop:
+    with StopRequest(leaves=True, requeue=not asked.no_requeue) as stop:
         try:
             return _start_run(asked, stop)
         except Stopped:
-            _say(f"nmdasim: stopped by {stop.requested}; run the same command again to resume")
-        with stop.finishing():
-            hand_over(stop, requeue=not asked.no_requeue)
+            with stop.finishing():
+                hand_over(stop)
         return EXIT_RESUMABLE
 
 
@@ -136,6 +135,7 @@ def _work_on_run(
 
     _say_who_holds(folder)
     with lock_run(folder) as lock, failures_recorded(lock):
+        stop.lock = lock
         if not is_built(folder):
             remove_leftovers(folder)
             begin_start(folder, "building", simulates=False)

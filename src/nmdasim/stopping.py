@@ -11,18 +11,22 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from nmdasim.rundir import EXIT_RESUMABLE, RunLock, record_end
+
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 """Signals that ask a run to stop; systems that lack one do without it."""
 
 WARNING = "SIGUSR1"
 """The signal that a job script orders as a warning before its time is up."""
+
+EXIT_INTERRUPTED = 130
+"""Exit code after a second Ctrl-C."""
 
 WAIT_S = 600.0
 """Longest wait, in s, for Slurm to end a job; sites leave it seconds to minutes."""
@@ -41,18 +45,26 @@ class Stopped(BaseException):
 class StopRequest:
     """Turns signals into a wish to stop while a ``with`` lasts.
 
-    Work that can stop in good order looks at `requested`, inside a ``with`` of `finishing`.
-    Work that cannot is left at once, by `Stopped`. A second SIGINT raises KeyboardInterrupt.
+    Work that can stop in good order looks at `requested` between two pieces of it. Other work
+    is left at once where `leaves` is set, outside of `finishing`: the process records that in
+    the folder of the run, hands over and ends with `EXIT_RESUMABLE`. Nothing is raised into that
+    work, since libraries lose such an exception, or break when it comes while they load. A second
+    SIGINT ends it in any case.
 
     Parameters
     ----------
-    at_once : bool
-        Raise `Stopped` at a signal, outside of `finishing`.
+    leaves : bool
+        Whether a signal ends the process outside of `finishing`.
+    requeue : bool
+        Passed on to `hand_over`.
     """
 
-    def __init__(self, *, at_once: bool = False) -> None:
+    def __init__(self, *, leaves: bool = False, requeue: bool = True) -> None:
         self.requested = ""
-        self._at_once = at_once
+        self.requeue = requeue
+        self.lock: RunLock | None = None
+        """Lock of the run that is worked on: given back when that work is left at once."""
+        self._leaves = leaves
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -76,11 +88,11 @@ class StopRequest:
     @contextlib.contextmanager
     def finishing(self) -> Iterator[None]:
         """Let the work inside the ``with`` stop in its own time."""
-        before, self._at_once = self._at_once, False
+        before, self._leaves = self._leaves, False
         try:
             yield
         finally:
-            self._at_once = before
+            self._leaves = before
 
     def check(self) -> None:
         """Raise `Stopped` if somebody asked to stop."""
@@ -94,8 +106,22 @@ class StopRequest:
         # A job that was warned and is then cancelled must not requeue itself: SIGTERM stands.
         if not self.requested or name == "SIGTERM":
             self.requested = name
-        if self._at_once:
-            raise Stopped(name)
+        if self._leaves:
+            self._leave()
+
+    def _leave(self) -> None:
+        """End the process from within a signal's handler: whatever it was doing stays undone."""
+        self._leaves = False
+        code = EXIT_RESUMABLE
+        try:
+            if self.lock is not None:
+                record_end(self.lock, "interrupted", f"stopped by {self.requested}")
+                self.lock.release()
+            hand_over(self)
+        except KeyboardInterrupt:
+            code = EXIT_INTERRUPTED
+        finally:
+            os._exit(code)
 
 
 def slurm_job(environment: Mapping[str, str] = os.environ) -> str:
@@ -117,7 +143,7 @@ def slurm_job(environment: Mapping[str, str] = os.environ) -> str:
     return environment.get("SLURM_JOB_ID", "")
 
 
-def hand_over(stop: StopRequest, *, requeue: bool = True, wait_s: float = WAIT_S) -> None:
+def hand_over(stop: StopRequest, *, wait_s: float = WAIT_S) -> None:
     """See to it that a run which stopped in good order is started again, as far as one can.
 
     Under Slurm the job requeues itself where it was warned, and then waits to be ended; see
@@ -127,14 +153,14 @@ def hand_over(stop: StopRequest, *, requeue: bool = True, wait_s: float = WAIT_S
     Parameters
     ----------
     stop : StopRequest
-        What was asked; its ``with`` still lasts.
-    requeue : bool
-        Whether the job may requeue itself, and is waited for.
+        What was asked; its ``with`` still lasts. Where its `requeue` is False the job neither
+        requeues itself nor waits.
     wait_s : float
         Longest wait in s, for the case that Slurm does not end the job.
     """
+    _say(f"stopped by {stop.requested}; run the same command again to resume")
     job = slurm_job()
-    if not (job and requeue) or stop.requested == "SIGINT":
+    if not (job and stop.requeue) or stop.requested == "SIGINT":
         return
     if stop.requested == WARNING:
         refusal = _requeue(job)
@@ -174,4 +200,5 @@ def _requeue(job: str) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"nmdasim: {text}", file=sys.stderr, flush=True)
+    # The handler of a signal may have come while Python itself was printing.
+    os.write(2, f"nmdasim: {text}\n".encode())

@@ -69,6 +69,7 @@ from nmdasim.rundir.status import (
     failures_recorded,
     find_runs,
     read_status,
+    record_end,
     run_summary,
     write_status,
 )
@@ -127,6 +128,7 @@ __all__ = [
     "read_run_id",
     "read_segments",
     "read_status",
+    "record_end",
     "remove_leftovers",
     "run_id",
     "run_name",

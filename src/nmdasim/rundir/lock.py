@@ -55,6 +55,13 @@ class RunLock:
                 "suspended; this one stops and has committed nothing since"
             )
 
+    def release(self) -> None:
+        """Give the folder back, unless another process has taken it over."""
+        # A lock that the disk does not let go is that of a dead process soon.
+        with contextlib.suppress(OSError):
+            if (_read_owner(self.path) or {}).get("token") == self.token:
+                self.path.unlink(missing_ok=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockOwner:
@@ -158,9 +165,7 @@ def lock_run(
         stop.set()
         beat.join()
         del _held[key]
-        owner = _read_owner(lock.path)
-        if owner is not None and owner.get("token") == lock.token:
-            lock.path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _beat(lock: RunLock, stop: threading.Event, heartbeat_s: float) -> None:

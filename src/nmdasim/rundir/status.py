@@ -197,22 +197,30 @@ def failures_recorded(lock: RunLock) -> Iterator[None]:
     """
     try:
         yield
+    except Exception as error:
+        said = str(error) if isinstance(error, NmdasimError) else ""
+        reason = said or f"{type(error).__name__}: {error}".rstrip(": ")
+        record_end(lock, "failed", " ".join(reason.split()))
+        raise
     except BaseException as error:
-        _record_end(lock, error)
+        record_end(lock, "interrupted", f"stopped by {str(error) or 'SIGINT'}")
         raise
 
 
-def _record_end(lock: RunLock, error: BaseException) -> None:
-    """Record the end of a start that is already failing; the first error matters more."""
+def record_end(lock: RunLock, state: str, reason: str) -> None:
+    """Record why a start ends early, if the disk lets one and the folder still is its own.
+
+    Parameters
+    ----------
+    lock : RunLock
+        The right to write.
+    state, reason : str
+        As in `RunStatus`.
+    """
+    # The start is ending already: what ends it matters more than a record that fails.
     with contextlib.suppress(NmdasimError, OSError):
         lock.confirm()
-        folder = lock.path.parent
-        if isinstance(error, Exception):
-            said = str(error) if isinstance(error, NmdasimError) else ""
-            reason = said or f"{type(error).__name__}: {error}".rstrip(": ")
-            change_status(folder, "failed", " ".join(reason.split()))
-        else:
-            change_status(folder, "interrupted", f"stopped by {str(error) or 'SIGINT'}")
+        change_status(lock.path.parent, state, reason)
 
 
 def find_runs(places: Iterable[str | Path]) -> list[Path]:

@@ -20,6 +20,7 @@ from nmdasim.rundir import (
     START,
     SYSTEM,
     TOPOLOGY,
+    RunLock,
     RunStatus,
     begin_start,
     change_status,
@@ -283,25 +284,39 @@ def simulate(
         stack.enter_context(failures_recorded(lock))
         stop = stack.enter_context(StopRequest()) if stop is None else stop
         stack.enter_context(stop.finishing())
-        lost = lost_steps(folder, plan)
-        remove_leftovers(folder)
-        check_built(folder)
-        if (finished := _finished(folder, plan)) is not None:
-            return finished
-        job = Job(
-            folder=folder,
-            plan=plan,
-            system=unpack_xml(folder / SYSTEM),
-            choice=choose_platform(platform),
-            lock=lock,
-            display=Display(shown=progress),
-            stop=stop,
-        )
-        job.display.say(_announce(job.choice))
         try:
-            return _run(job, lost)
+            return _resume_run(folder, plan, lock, stop, platform=platform, progress=progress)
         except OSError as error:
             raise storage_error(folder, error) from error
+
+
+def _resume_run(
+    folder: Path,
+    plan: Plan,
+    lock: RunLock,
+    stop: StopRequest,
+    *,
+    platform: str | None,
+    progress: bool,
+) -> RunStatus:
+    """Look at what is there; do what is left."""
+    lost = lost_steps(folder, plan)
+    remove_leftovers(folder)
+    check_built(folder)
+    if (finished := _finished(folder, plan)) is not None:
+        return finished
+    job = Job(
+        folder=folder,
+        plan=plan,
+        system=unpack_xml(folder / SYSTEM),
+        choice=choose_platform(platform),
+        lock=lock,
+        display=Display(shown=progress),
+        stop=stop,
+    )
+    job.display.say(_announce(job.choice))
+    job.restart["n_steps_lost"] = lost
+    return _run(job)
 
 
 def _finished(folder: Path, plan: Plan) -> RunStatus | None:
@@ -325,11 +340,10 @@ def _announce(choice: PlatformChoice) -> str:
     return f"platform {choice.name}, {choice.device}, {choice.precision} precision{test}{why}"
 
 
-def _run(job: Job, lost: tuple[int, int]) -> RunStatus:
+def _run(job: Job) -> RunStatus:
     """Equilibrate if needed, then produce; leave a record of this start whatever happens."""
     begin_start(job.folder, "running", simulates=True)
     _record_start(job)
-    job.restart["n_steps_lost"] = lost
     try:
         if not (job.folder / START).exists():
             _record(job, "equilibrating")

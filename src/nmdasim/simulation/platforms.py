@@ -111,6 +111,11 @@ def _match(name: str, present: tuple[str, ...]) -> str:
 
 
 def _test(name: str, notes: tuple[str, ...]) -> PlatformChoice:
+    if name == "Reference":
+        # It is what the others are held against.
+        return PlatformChoice(
+            name=name, properties=(), device="1 thread", force_error=0.0, notes=notes
+        )
     properties = (("Precision", "mixed"),) if name in _GPU else ()
     system, positions = _water_box()
     try:
