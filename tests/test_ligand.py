@@ -37,6 +37,7 @@ from nmdasim.ligand import (
     strain,
     write_ligand,
 )
+from nmdasim.ligand.conformers import _built
 from nmdasim.structures import structures_folder
 
 S_KETAMINE = "CN[C@@]1(CCCCC1=O)c1ccccc1Cl"
@@ -254,12 +255,25 @@ def test_charge_states_share_the_names_of_their_heavy_atoms(s_ketamine):
 
 
 def test_conformers_depend_on_the_seed_alone():
-    first, again, other = (
-        load_ligand("CCCCCNCC", seed=seed).states[0].mol.GetConformer().GetPositions()
-        for seed in (1, 1, 2)
-    )
+    places = []
+    for seed in (1, 1, 2):
+        # What was built before is kept, and would be equal for that alone.
+        _built.cache_clear()
+        mol = load_ligand("CCCCCNCC", seed=seed).states[0].mol
+        places.append(mol.GetConformer().GetPositions())
+    first, again, other = places
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.01
+
+
+def test_a_molecule_that_is_changed_leaves_those_loaded_later_alone():
+    first = state_of(load_ligand("S-ketamine")).mol
+    before = first.GetConformer().GetPositions()
+    first.GetConformer().SetAtomPosition(0, (9.0, 9.0, 9.0))
+    first.GetAtomWithIdx(0).SetProp("_Name", "spoilt")
+    later = state_of(load_ligand("S-ketamine")).mol
+    np.testing.assert_array_equal(later.GetConformer().GetPositions(), before)
+    assert later.GetAtomWithIdx(0).GetProp("_Name") == "C1"
 
 
 def test_other_molecules_have_the_states_near_the_ph():

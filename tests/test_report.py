@@ -496,6 +496,7 @@ def long_run(tmp_path_factory):
     return report_run.write_run(folder, receptor=report_run.RECEPTOR, n_frames=20_000)
 
 
+@pytest.mark.slow
 def test_a_long_run_is_folded_and_says_so(long_run, page, tmp_path):
     text = write_report(long_run, tmp_path / "long.html").read_text(encoding="utf-8")
     assert "20000 frames are folded into 500 bins" in Page(text).text
@@ -965,6 +966,7 @@ def test_the_last_frame_is_brought_back_into_the_pore_frame(run):
     np.testing.assert_allclose(record.ligand_end, start + np.array([0.0, 0.0, 0.2]), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_what_the_analysis_writes_of_one_frame_is_what_the_report_reads(run, tmp_path):
     report_run.write_last_frame(run, lift_nm=0.05, seed=2)
     shutil.rmtree(run / "analysis")
@@ -1108,6 +1110,7 @@ def test_without_a_browser_svg_files_are_refused_in_one_sentence(made_run, tmp_p
         write_figures(made_run, tmp_path / "figures")
 
 
+@pytest.mark.slow
 def test_a_browser_that_fails_is_named(made_run, tmp_path, monkeypatch):
     monkeypatch.setenv("NMDASIM_BROWSER", shutil.which("false"))
     with pytest.raises(ReportError, match="false could not draw the figures"):

@@ -476,7 +476,8 @@ def test_an_edited_system_is_refused(fresh):
         simulate(fresh, platform="Reference", progress=False)
 
 
-@pytest.mark.parametrize("limit", [3500, pytest.param(8000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [3500, 8000])
 def test_a_full_disk_loses_the_current_segment_only(equilibrated, finished, limit):
     """A limit on the size of files fails first in the trajectory, then in the checkpoint."""
     sizes = [segment_file(finished, 11, s).stat().st_size for s in ("xtc", "chk")]

@@ -1,5 +1,6 @@
 """Three dimensions and atom names."""
 
+from functools import lru_cache
 from typing import Any
 
 from rdkit import Chem
@@ -13,7 +14,16 @@ _MAX_EMBEDDING_S = 10
 
 
 def embedded(mol: Chem.Mol, subject: str, seed: int) -> Chem.Mol:
-    """Build conformers and keep the one of lowest MMFF94 energy."""
+    """Build conformers and keep the one of lowest MMFF94 energy.
+
+    It costs most of the time of loading a ligand, so that a process does it once for each.
+    """
+    return Chem.Mol(_built(mol.ToBinary(Chem.PropertyPickleOptions.AllProps), subject, seed))
+
+
+@lru_cache(maxsize=64)
+def _built(binary: bytes, subject: str, seed: int) -> Chem.Mol:
+    mol = Chem.Mol(binary)  # type: ignore[call-overload]  # the stubs know only text
     parameters = embedding(seed)
     for parameters.useRandomCoords in (False, True):
         # Where the first structure is not found, five more searches would only take longer;
