@@ -263,7 +263,10 @@ def with_magnesium(system, channel, folder):
         topology.add_atom("MG", md.element.magnesium, residue)
     bound = system.xyz[:, channel[0].ligand[:1]]
     away = bound + np.float32([4.0, 1.0, 2.0])
-    frames = trajectory_of(topology, np.concatenate([system.xyz[:, keep], bound, away], axis=1))
+    # The pore's middle on a corner of the box, so that ion and chains come from different cells.
+    xyz = np.concatenate([system.xyz[:, keep], bound, away], axis=1) + BOX.sum(axis=0) / 2
+    shares = xyz @ np.linalg.inv(BOX)
+    frames = trajectory_of(topology, xyz - np.floor(shares) @ BOX)
     frames[0].save_gro(str(folder / "ion.gro"))
     frames.save_xtc(str(folder / "ion.xtc"))
     return folder / "ion.xtc", folder / "ion.gro"
