@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from nmdasim.analysis.tables import Columns, TableFiles, storing
+from nmdasim.analysis.tables import Columns, TableFiles, Tables, storing
 from nmdasim.channel_block import (
     PATH_NAMES,
     Blockade,
@@ -99,7 +98,7 @@ class Analysis:
 
     run: Run
     """The run."""
-    tables: Mapping[str, pa.Table]
+    tables: Tables
     """frames, contacts, ring_contacts, contacts_by_frame, contact_lifetimes, regions, profile,
     states, dwell_times, density, permeation, permeation_rates and estimates; each is read from
     its file when it is asked for."""
@@ -297,6 +296,9 @@ class _Gathered:
         heights = self._start.ring_heights[0].tolist()
         planes = ring_planes(dict(zip(RING_NAMES, heights, strict=True)))
         self._passages, self.density = Passages(kinds, planes=planes), PoreDensity(kinds)
+        # The same in every chunk, whichever residues come near in it.
+        chains = sorted({residue.chain for residue in self.sites.contacts.residues})
+        self._words: dict[str, Sequence[str]] = {"chain": chains}
         self._kept, self._bulk = _room(run.n_frames), RunningMeans(1)
 
     def add(self, part: _Part) -> None:
@@ -309,12 +311,14 @@ class _Gathered:
         with storing(self._files.folder):
             self._contacts.add(part.contacts)
         self._files.append("frames", _frame_columns(self._run, part))
-        self._files.append("contacts_by_frame", _contacts_by_frame(part, self.sites.contacts))
+        self._words["type"] = part.contacts.types
+        contacts = _contacts_by_frame(part, self._words["chain"])
+        self._files.append("contacts_by_frame", contacts, words=self._words)
         _keep(self._kept, part)
 
     def finish(self) -> _Measured:
         """Give everything; nothing can be added any more."""
-        self._files.finish("contacts_by_frame")
+        self._files.finish("contacts_by_frame", words=self._words)
         states = {name: array for name, array in self._kept.items() if name != "time_ps"}
         paths = {name: states.pop(name) for name in PATH_NAMES}
         return _Measured(
@@ -501,22 +505,16 @@ def _rows(kind: type, records: Sequence[Any]) -> dict[str, list[object]]:
     }
 
 
-def _contacts_by_frame(part: _Part, sites: InteractionSites) -> dict[str, Any]:
+def _contacts_by_frame(part: _Part, chains: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Every contact of every frame, words as numbers: they come over and over."""
     found = part.contacts
-    # The same words in every chunk, whichever residues come near in it.
-    chains = sorted({residue.chain for residue in sites.residues})
     chain = np.array([chains.index(r.chain) for r in found.residues], dtype=np.int32)
     number = np.array([r.number for r in found.residues], dtype=np.int32)
     return {
         "frame": found.frame + np.int32(part.first_frame),
-        "chain": pa.DictionaryArray.from_arrays(
-            chain[found.residue], pa.array(chains, pa.string())
-        ),
+        "chain": chain[found.residue],
         "number": number[found.residue],
-        "type": pa.DictionaryArray.from_arrays(
-            found.type.astype(np.int32), pa.array(found.types, pa.string())
-        ),
+        "type": found.type.astype(np.int32),
         "distance_nm": found.distance,
     }
 

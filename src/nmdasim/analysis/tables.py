@@ -162,7 +162,8 @@ class TableFiles:
         self.folder = folder
         self._done: list[str] = []
         self._writers: dict[str, pq.ParquetWriter] = {}
-        self._open: dict[str, list[pa.Table]] = {}
+        self._open: dict[str, list[Mapping[str, Any]]] = {}
+        self._n_cells: dict[str, int] = {}
         self._read: list[Columns] = []
         self._made = [path for path in (folder, folder.parent) if not path.exists()]
         with storing(folder):
@@ -207,45 +208,56 @@ class TableFiles:
         self.append(name, columns)
         self.finish(name)
 
-    def append(self, name: str, columns: Mapping[str, Any]) -> None:
+    def append(
+        self,
+        name: str,
+        columns: Mapping[str, Any],
+        *,
+        words: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """Add rows to a table; they are written as they grow many.
 
         Parameters
         ----------
         name : str
         columns : mapping of str to array_like
-            The same columns each time. Words go as strings or None.
+            The same columns each time. Words go as strings or None, or as numbers of `words`.
+        words : mapping of str to sequence of str, optional
+            The words of a column, the same each time.
         """
-        rows = pa.table(
-            {key: _column(values) for key, values in columns.items()}, schema=SCHEMAS.get(name)
-        )
-        waiting = self._open.setdefault(name, [])
-        waiting.append(rows)
-        if sum(part.num_rows for part in waiting) * rows.num_columns >= CELLS:
-            self._flush(name)
+        self._open.setdefault(name, []).append(columns)
+        n_cells = self._n_cells.get(name, 0) + sum(len(values) for values in columns.values())
+        self._n_cells[name] = n_cells
+        if n_cells >= CELLS:
+            self._flush(name, words or {})
 
-    def _flush(self, name: str) -> None:
-        # One piece, or every chunk of frames would have a page of its own.
-        rows = pa.concat_tables(self._open[name]).combine_chunks()
+    def _flush(self, name: str, words: Mapping[str, Sequence[str]]) -> None:
+        waiting, self._open[name], self._n_cells[name] = self._open[name], [], 0
+        # Joined before they are turned into columns: chunks of frames are many and small.
+        rows = pa.table(
+            {key: _column([part[key] for part in waiting], words.get(key)) for key in waiting[0]},
+            schema=SCHEMAS.get(name),
+        )
         path = self._temporary(name)
         with storing(path):
             if name not in self._writers:
                 # Numbers seldom come twice.
-                words = [
+                repeated = [
                     field.name
                     for field in rows.schema
                     if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)
                 ]
-                self._writers[name] = pq.ParquetWriter(path, rows.schema, use_dictionary=words)
+                self._writers[name] = pq.ParquetWriter(path, rows.schema, use_dictionary=repeated)
             self._writers[name].write_table(rows)
-        self._open[name] = []
 
-    def finish(self, name: str) -> Columns:
+    def finish(self, name: str, *, words: Mapping[str, Sequence[str]] | None = None) -> Columns:
         """Complete the file of a table, which stays beside the final one.
 
         Parameters
         ----------
         name : str
+        words : mapping of str to sequence of str, optional
+            As for `append`.
 
         Returns
         -------
@@ -253,7 +265,7 @@ class TableFiles:
             What was written, to be read until it is moved.
         """
         if self._open[name] or name not in self._writers:
-            self._flush(name)
+            self._flush(name, words or {})
         del self._open[name]
         self._done.append(name)
         with storing(self._temporary(name)):
@@ -277,10 +289,14 @@ class TableFiles:
         return Tables(self.folder, names)
 
 
-def _column(values: Any) -> Any:  # noqa: ANN401 - whatever a table library takes
-    """Give arrays of words their type, which one that holds only None would not tell."""
-    words = isinstance(values, np.ndarray) and values.dtype == object
-    return pa.array(values, pa.string()) if words else values
+def _column(parts: Sequence[Any], words: Sequence[str] | None) -> Any:  # noqa: ANN401 - of Arrow
+    """Join the parts of a column."""
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if words is not None:
+        return pa.DictionaryArray.from_arrays(values, pa.array(words, pa.string()))
+    # A column that holds only None would not tell that it is one of words.
+    typed = isinstance(values, np.ndarray) and values.dtype == object
+    return pa.array(values, pa.string()) if typed else values
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ class StoredInteractions:
         self._file = file
         self._first: Interactions | None = None
         self._number: dict[ContactResidue, int] = {}
+        self._sorted: tuple[ContactResidue, ...] = ()
         self._open: list[tuple[NDArray[np.uint32], NDArray[np.int32], NDArray[np.float32]]] = []
         self._n_open = 0
         # Of each block where it begins in the file, its keys, and where each begins in it.
@@ -113,7 +114,9 @@ class StoredInteractions:
     @property
     def residues(self) -> tuple[ContactResidue, ...]:
         """Residues that come within `nearest_nm` in any of the frames, in topology order."""
-        return tuple(sorted(self._number))
+        if len(self._sorted) != len(self._number):
+            self._sorted = tuple(sorted(self._number))
+        return self._sorted
 
     def occurring(self) -> list[tuple[int, int]]:
         """List the contacts that occur.

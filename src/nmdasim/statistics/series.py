@@ -118,19 +118,30 @@ def inefficiencies(series: NDArray[np.float64]) -> NDArray[np.float64]:
         for row in moving:
             found[row] = _inefficiency_of_long(series[row])
         return found
-    lags = np.arange(1, n)
     # In parts, so that a long series costs little memory.
     size = max(1, _MAX_AT_ONCE // n)
     for first in range(0, len(moving), size):
         rows = moving[first : first + size]
-        correlation = _autocorrelation(np.ascontiguousarray(series[rows]))[:, 1:]
-        stops = (correlation <= 0.0) & (lags > _MIN_LAGS)
-        last = np.where(stops.any(axis=1), stops.argmax(axis=1), n - 1)
-        weighted = np.where(lags - 1 < last[:, None], (1.0 - lags / n) * correlation, 0.0)
-        summed = 1.0 + 2.0 * weighted.sum(axis=1)
-        for row, whole, next_ in zip(rows, summed, correlation[:, 0], strict=True):
-            found[row] = max(1.0, whole, _autoregressive(float(next_), n))
+        fluctuation = series[rows] - series[rows].mean(axis=1, keepdims=True)
+        found[rows] = _inefficiencies(fluctuation, np.full(len(rows), n))
     return found
+
+
+def _inefficiencies(
+    fluctuation: NDArray[np.float64], lengths: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Count for series of several lengths, zero beyond their ends, (n_series, n_frames)."""
+    correlation = _autocorrelation(fluctuation, lengths)[:, 1:]
+    lags = np.arange(1, fluctuation.shape[1])
+    stops = (correlation <= 0.0) & (lags > _MIN_LAGS)
+    last = np.where(stops.any(axis=1), stops.argmax(axis=1), lengths - 1)
+    weights = 1.0 - lags / lengths[:, None]
+    weighted = np.where(lags - 1 < last[:, None], weights * correlation, 0.0)
+    summed = 1.0 + 2.0 * weighted.sum(axis=1)
+    floors = [
+        _autoregressive(float(c), int(n)) for c, n in zip(correlation[:, 0], lengths, strict=True)
+    ]
+    return np.maximum(1.0, np.maximum(summed, floors))
 
 
 def _inefficiency_of_long(values: NDArray[np.float64]) -> float:
@@ -234,7 +245,7 @@ def detect_equilibration(series: ArrayLike) -> int:
     if len(coarse) < 4 or np.ptp(coarse) == 0.0:
         return 0
     starts = np.unique(np.linspace(0, len(coarse) // 2, _N_STARTS).astype(int))
-    worth = [_worth(coarse[start:]) for start in starts]
+    worth = _worths(coarse, starts)
     best = int(np.argmax(worth))
     first = int(starts[best])
     gained = worth[best] >= _LEAST_GAIN * worth[0]
@@ -370,9 +381,16 @@ def _differs(values: NDArray[np.float64], first: int, worth: float) -> bool:
     return abs(float(start.mean() - rest.mean())) > 2.0 * error
 
 
-def _worth(values: NDArray[np.float64]) -> float:
-    inefficiency = statistical_inefficiency(values)
-    return 0.0 if math.isnan(inefficiency) else len(values) / inefficiency
+def _worths(values: NDArray[np.float64], starts: NDArray[np.intp]) -> list[float]:
+    """Count the independent samples in what follows each start, all starts at once."""
+    rests = np.zeros((len(starts), len(values)))
+    for row, start in zip(rests, starts, strict=True):
+        row[: len(values) - start] = values[start:] - values[start:].mean()
+    lengths = len(values) - starts
+    moving = np.flatnonzero([np.ptp(values[start:]) > 0.0 for start in starts])
+    found = np.zeros(len(starts))
+    found[moving] = lengths[moving] / _inefficiencies(rests[moving], lengths[moving])
+    return found.tolist()
 
 
 def _autoregressive(correlation: float, n_frames: int) -> float:
@@ -382,15 +400,17 @@ def _autoregressive(correlation: float, n_frames: int) -> float:
     return (1.0 + phi) / (1.0 - phi) if phi < 1.0 else float(n_frames)
 
 
-def _autocorrelation(series: NDArray[np.float64]) -> NDArray[np.float64]:
+def _autocorrelation(
+    fluctuation: NDArray[np.float64], lengths: NDArray[np.integer]
+) -> NDArray[np.float64]:
     """Normalised autocorrelation at every lag, (n_series, n_frames); one at lag zero."""
-    n = series.shape[1]
+    n = fluctuation.shape[1]
     # Scaled first, so that neither tiny nor huge units lose the variance.
-    shifted = series - series.mean(axis=1, keepdims=True)
-    fluctuation = shifted / np.abs(shifted).max(axis=1, keepdims=True)
+    scaled = fluctuation / np.abs(fluctuation).max(axis=1, keepdims=True)
     # A power of two is fast whatever the length, and zeros change no sum.
     size = 1 << (2 * n - 1).bit_length()
-    spectrum = np.abs(np.fft.rfft(fluctuation, n=size)) ** 2
+    spectrum = np.abs(np.fft.rfft(scaled, n=size)) ** 2
     sums = np.fft.irfft(spectrum, n=size)[:, :n]
-    correlation = sums / np.arange(n, 0, -1)
+    # Beyond the end of a series there is nothing to divide by, and zero to divide.
+    correlation = sums / np.maximum(lengths[:, None] - np.arange(n), 1)
     return correlation / correlation[:, :1]

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from nmdasim.errors import TrajectoryError
 from nmdasim.pore import best_rotation
-from nmdasim.trajectory.files import read_piece
+from nmdasim.trajectory.files import Frames, read_piece
 from nmdasim.trajectory.imaging import (
     Links,
     bring_together,
@@ -238,9 +238,34 @@ def _placed(raw: _Raw, place: _Place) -> Chunk:
 
 
 def _raw_frames(run: Run, chunk: int | None) -> Iterator[_Raw]:
-    """Read every frame that the stride picks, as the files hold them."""
+    """Read every frame that the stride picks, as the files hold them.
+
+    A chunk goes on into the next file: segments may be much shorter than a chunk, and each chunk
+    has its price.
+    """
     size = chunk or max(1, min(_CHUNK, _CHUNK_ATOMS // run.topology.n_atoms))
-    n_done, before = 0, np.array([-np.inf])
+    n_done, n_waiting, waiting = 0, 0, list[Frames]()
+    for frames in _picked_frames(run, size):
+        if waiting and n_waiting + len(frames[0]) > size:
+            yield _joined(waiting, n_done)
+            n_done, n_waiting, waiting = n_done + n_waiting, 0, []
+        waiting.append(frames)
+        n_waiting += len(frames[0])
+    if waiting:
+        yield _joined(waiting, n_done)
+
+
+def _joined(parts: list[Frames], first_frame: int) -> _Raw:
+    xyz, box, time = (
+        columns[0] if len(columns) == 1 else np.concatenate(columns)
+        for columns in zip(*parts, strict=True)
+    )
+    return _Raw(first_frame=first_frame, xyz=np.ascontiguousarray(xyz), box=box, time_ps=time)
+
+
+def _picked_frames(run: Run, size: int) -> Iterator[Frames]:
+    """Read the frames that the stride picks, file by file, at most so many at a time."""
+    before = np.array([-np.inf])
     for piece in run.pieces:
         number = piece.first_frame
         for xyz, box, time in read_piece(piece, run.topology, size):
@@ -248,15 +273,8 @@ def _raw_frames(run: Run, chunk: int | None) -> Iterator[_Raw]:
             before = time[-1:]
             kept = slice(-number % run.stride, None, run.stride)
             number += len(xyz)
-            if not len(xyz[kept]):
-                continue
-            yield _Raw(
-                first_frame=n_done,
-                xyz=np.ascontiguousarray(xyz[kept]),
-                box=box[kept],
-                time_ps=time[kept],
-            )
-            n_done += len(xyz[kept])
+            if len(xyz[kept]):
+                yield xyz[kept], box[kept], time[kept]
 
 
 def _check_rising(piece: Piece, time_ps: NDArray[np.float64]) -> None:
