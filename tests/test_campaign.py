@@ -382,7 +382,7 @@ def test_starts_that_never_made_a_folder_are_told_by_the_log(one):
         found = stand(campaign, run)
         assert found.standing == ("stopped" if n == 2 else "failed")
         assert found.reason.endswith("no such pose")
-        assert (found.n_stalled, found.host) == (n + 1, "node1")
+        assert (found.n_stalled, found.node) == (n + 1, "node1")
     renew_budget(campaign, [found])
     assert stand(campaign, run).standing == "waiting"
 
@@ -422,7 +422,7 @@ def standings_at(run, *rows):
             n_starts=1,
             n_stalled=1,
             ns_per_day=math.nan,
-            host=host,
+            node=host,
             updated=(noon + timedelta(minutes=minutes)).isoformat(timespec="seconds"),
         )
         for host, state, minutes in rows
@@ -539,6 +539,43 @@ def test_each_task_of_the_script_starts_its_runs(tmp_path, limits):
         head = ["campaign", "run", str(campaign.path), "--workers", "2", "--only"]
         names = [run.name for run in runs]
         assert started == [[*head, *names[:3]], [*head, names[3]]]
+
+
+def test_a_program_that_cannot_be_started_leaves_its_reason(tmp_path):
+    """As on a node that lacks a file system: the log must tell, for nmdasim cannot."""
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
+    text = with_lines(replicas="3")
+    submission, script, listed = script_of(tmp_path, text)
+    campaign, runs = planned(tmp_path, text)
+    submission.folder.mkdir(parents=True)
+    (submission.folder / "runs.txt").write_text(listed)
+    log_file(campaign, runs[0]).parent.mkdir()
+    script = script.replace("exec $command", "PATH=/nowhere; exec $command")
+    done = subprocess.run(
+        ["bash", "-c", script],
+        check=False,
+        env=os.environ
+        | {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "9", "SLURMD_NODENAME": "n7"},
+    )
+    assert done.returncode == 1
+    found = [(s.standing, s.node, s.reason) for s in run_standings(campaign, runs)]
+    assert found[0] == found[2] == ("waiting", "", "")
+    assert found[1] == ("failed", "n7", "cannot be started here: see the line above")
+
+
+def test_the_brief_look_agrees_with_the_whole(one):
+    campaign, run = one
+    for status in (
+        {"state": "running", "production_ps_done": 5.0},
+        {"state": "analysed", "production_ps_done": 5.0},
+        {"state": "analysed", "production_ps_done": 10.0},
+    ):
+        make_folder(run, **status)
+        (brief,) = run_standings(campaign, [run], brief=True)
+        whole = stand(campaign, run)
+        assert (brief.standing, brief.reason) == (whole.standing, whole.reason)
+        assert brief.production_ps_done == whole.production_ps_done
 
 
 def test_without_slurm_nothing_is_written(tmp_path, monkeypatch):

@@ -621,7 +621,7 @@ def _campaign_status(asked: argparse.Namespace) -> int:
     from nmdasim.campaign.printing import print_standings, standing_row
 
     campaign, runs = _open_campaign(asked)
-    standings = run_standings(campaign, runs)
+    standings = run_standings(campaign, runs, brief=not (asked.json or asked.all))
     if asked.json:
         _print_json({"campaign": campaign.name, "runs": [standing_row(s) for s in standings]})
     else:

@@ -47,7 +47,7 @@ _STANDING = pa.schema(
         ("n_frames", pa.int64()),
         ("n_starts", pa.int32()),
         ("ns_per_day", pa.float64()),
-        ("host", pa.string()),
+        ("node", pa.string()),
         ("updated", pa.string()),
         ("folder", pa.string()),
     ]
@@ -219,7 +219,7 @@ def _run_row(standing: RunStanding) -> dict[str, Any]:
         "n_frames": standing.n_frames,
         "n_starts": standing.n_starts,
         "ns_per_day": standing.ns_per_day,
-        "host": standing.host,
+        "node": standing.node,
         "updated": standing.updated,
         "folder": str(run.folder),
     }

@@ -93,7 +93,7 @@ def print_standings(campaign: Campaign, standings: Iterable[RunStanding], *, eve
                     standing.standing,
                     f"{standing.production_ps_done / 1000:.4g}",
                     str(standing.n_starts),
-                    standing.host or "-",
+                    standing.node or "-",
                     standing.reason or "-",
                 )
                 for standing in shown

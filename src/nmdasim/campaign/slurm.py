@@ -124,7 +124,7 @@ def choose_runs(
         bad = _bad_nodes(campaign, standings)
         names = {node.node for node in bad}
         # What a bad node did is not held against the runs.
-        theirs = [s for s in standings if s.host.split(".")[0] in names]
+        theirs = [s for s in standings if s.node.split(".")[0] in names]
         if not dry and renew_budget(campaign, theirs):
             standings = list(run_standings(campaign, runs))
     stopped = {s.run.name: s.reason for s in standings if s.standing == STOPPED}
@@ -350,7 +350,10 @@ def _of_one_run(listed: str, logs: str) -> list[str]:
         ' job $SLURM_ARRAY_JOB_ID task $SLURM_ARRAY_TASK_ID" >> "$log"',
         "# The folder knows how far the run is: the same command begins it, continues it, or does",
         "# nothing. Warned by Slurm it commits, requeues this job, and waits to be ended.",
+        "shopt -s execfail",
         'eval "exec $command" >> "$log" 2>&1',
+        'echo "nmdasim: cannot be started here: see the line above" >> "$log"',
+        "exit 1",
     ]
 
 

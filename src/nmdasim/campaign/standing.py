@@ -64,7 +64,7 @@ class RunStanding:
     """Starts since something was last committed."""
     ns_per_day: float
     """Speed of the newest segment; nan before there is one."""
-    host: str
+    node: str
     """Computer that works on it, or worked on it last."""
     updated: str
     """Time of the newest record, ISO 8601 in UTC."""
@@ -90,13 +90,17 @@ class BadNode:
     """What happened on it."""
 
 
-def run_standings(campaign: Campaign, runs: Iterable[PlannedRun]) -> Iterator[RunStanding]:
+def run_standings(
+    campaign: Campaign, runs: Iterable[PlannedRun], *, brief: bool = False
+) -> Iterator[RunStanding]:
     """Tell where runs stand, one after the other, so that memory does not grow with them.
 
     Parameters
     ----------
     campaign : Campaign
     runs : iterable of PlannedRun
+    brief : bool
+        Read of an analysed run nothing but its status: speed and frames are then unknown.
 
     Yields
     ------
@@ -109,7 +113,32 @@ def run_standings(campaign: Campaign, runs: Iterable[PlannedRun]) -> Iterator[Ru
     """
     logs = str(logs_folder(campaign))
     for run in runs:
-        yield run_standing(run, f"{logs}/{run.name}.log")
+        analysed = _analysed(run) if brief else None
+        yield analysed or run_standing(run, f"{logs}/{run.name}.log")
+
+
+def _analysed(run: PlannedRun) -> RunStanding | None:
+    """Tell an analysed run from others by its status alone: one small file."""
+    status = read_status(run.folder)
+    if status.state != ANALYSED or not _is_complete(run, status.production_ps_done):
+        return None
+    return RunStanding(
+        run=run,
+        standing=ANALYSED,
+        reason="",
+        production_ps_done=status.production_ps_done,
+        n_frames=0,
+        n_starts=status.n_starts,
+        n_stalled=status.n_stalled,
+        ns_per_day=math.nan,
+        node=status.host,
+        updated=status.updated,
+    )
+
+
+def _is_complete(run: PlannedRun, done_ps: float) -> bool:
+    # Whole frames are made, and the length that the command asks for may lie between two.
+    return done_ps >= run.production_ns * 1000 * (1 - 1e-9)
 
 
 def run_standing(run: PlannedRun, log: str | Path) -> RunStanding:
@@ -128,31 +157,36 @@ def run_standing(run: PlannedRun, log: str | Path) -> RunStanding:
     if not os.path.exists(f"{run.folder}/{RUN}"):
         return _without_folder(run, log)
     summary = run_summary(run.folder)
-    standing, reason = summary.state, summary.reason
-    n_stalled = summary.n_stalled
-    # Whole frames, and the length that the command asks for may lie between two.
-    is_complete = summary.production_ps_done >= run.production_ns * 1000 * (1 - 1e-9)
-    if standing not in (FINISHED, ANALYSED) or not is_complete:
-        standing, reason, n_stalled = _of_unfinished(summary, log)
+    standing, reason, n_stalled = summary.state, summary.reason, summary.n_stalled
+    node, updated = summary.host, summary.updated
+    if summary.live:
+        standing, reason = RUNNING, ""
+    elif standing not in (FINISHED, ANALYSED) or not _is_complete(run, summary.production_ps_done):
+        refusals = [start for start in _failed_starts(log) if start.when > summary.updated]
+        standing, reason, n_stalled = _of_unfinished(summary, refusals)
+        if refusals:
+            node, updated = refusals[-1].node, refusals[-1].when
     return RunStanding(
         run=run,
-        standing=RUNNING if summary.live else standing,
-        reason="" if summary.live else reason,
+        standing=standing,
+        reason=reason,
         production_ps_done=summary.production_ps_done,
         n_frames=summary.n_frames,
         n_starts=summary.n_starts,
         n_stalled=n_stalled,
         ns_per_day=summary.ns_per_day,
-        host=summary.host,
-        updated=summary.updated,
+        node=node,
+        updated=updated,
     )
 
 
-def _of_unfinished(summary: RunSummary, log: str | Path) -> tuple[str, str, int]:
-    """Give standing, reason and starts without progress of a run with work left to do."""
+def _of_unfinished(summary: RunSummary, refusals: Sequence["_FailedStart"]) -> tuple[str, str, int]:
+    """Give standing, reason and starts without progress of a run with work left to do.
+
+    The log tells of starts that were refused before they could write into the folder.
+    """
     reason = summary.reason
     standing = FAILED if summary.state == FAILED else INTERRUPTED
-    refusals = [start for start in _failed_starts(log) if start.when > summary.updated]
     if refusals:
         standing, reason = FAILED, refusals[-1].reason
     n_stalled = max(summary.n_stalled, len(refusals))
@@ -179,7 +213,7 @@ def _without_folder(run: PlannedRun, log: str | Path) -> RunStanding:
         n_starts=0,
         n_stalled=len(failed),
         ns_per_day=math.nan,
-        host=failed[-1].host if failed else "",
+        node=failed[-1].node if failed else "",
         updated=failed[-1].when if failed else "",
     )
 
@@ -192,7 +226,7 @@ class _FailedStart:
     """A start that ended with an error, as its log tells."""
 
     when: str
-    host: str
+    node: str
     reason: str
 
 
@@ -236,7 +270,7 @@ def _failed_starts(log: str | Path) -> list[_FailedStart]:
 
 
 def _failed_start(start: re.Match[str], reason: str) -> _FailedStart:
-    return _FailedStart(when=start[1], host=start[2], reason=reason)
+    return _FailedStart(when=start[1], node=start[2], reason=reason)
 
 
 def _is_of_a_stop(line: str) -> bool:
@@ -245,9 +279,9 @@ def _is_of_a_stop(line: str) -> bool:
     )
 
 
-def start_line(host: str) -> str:
+def start_line(node: str) -> str:
     """Write the line with which a log tells of a start."""
-    return f"{START_LINE} {utc_now()} on {host}"
+    return f"{START_LINE} {utc_now()} on {node}"
 
 
 # --- the retry budget ------------------------------------------------------------------
@@ -327,7 +361,7 @@ def find_bad_nodes(standings: Sequence[RunStanding]) -> list[BadNode]:
     failures: dict[str, list[RunStanding]] = {}
     served: dict[str, str] = {}
     for standing in standings:
-        node = standing.host.split(".")[0]
+        node = standing.node.split(".")[0]
         if not node:
             continue
         if standing.standing in (FAILED, STOPPED):
