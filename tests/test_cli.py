@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -159,9 +160,27 @@ def test_wrong_words_are_refused_with_the_usage(here, capsys, words):
     assert tree(here) == {}
 
 
+# Phenylcyclohexylamine, which is not in the library.
+NEW = "NC1(c2ccccc2)CCCCC1"
+
+
+@pytest.mark.slow
 def test_a_new_molecule_without_the_docking_extra_is_refused(refused, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("openff.toolkit", reason="needs the `parameters` extra")
     monkeypatch.setitem(sys.modules, "vina", None)
-    assert 'pip install "nmdasim[docking]"' in refused("run", "NC1(c2ccccc2)CCCCC1")
+    assert 'pip install "nmdasim[docking]"' in refused("run", NEW)
+
+
+def test_a_new_molecule_without_the_parameters_extra_is_refused_before_it_is_docked(
+    refused, monkeypatch, here
+):
+    monkeypatch.setenv("NMDASIM_CACHE", str(here / "cache"))
+    monkeypatch.setitem(sys.modules, "openff.toolkit", None)
+    # Were it to be docked first, that extra would be asked for.
+    monkeypatch.setitem(sys.modules, "vina", None)
+    assert 'pip install "nmdasim[parameters]"' in refused("run", NEW)
 
 
 def test_a_folder_with_another_run_is_refused_with_the_difference(refused, here, capsys):

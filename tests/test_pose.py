@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 from nmdasim.contacts import find_interactions, interaction_sites
 from nmdasim.errors import PoseError
-from nmdasim.ligand import conformers, library, load_ligand, state_of
+from nmdasim.ligand import conformers, library, load_ligand, ring_form, state_of
 from nmdasim.pose import (
     DEPOSITED,
     DOCKED,
@@ -31,6 +31,7 @@ from nmdasim.pose import (
 )
 from nmdasim.pose.checks import check_pose
 from nmdasim.pose.clashes import worst_overlap
+from nmdasim.pose.scaffold import on_scaffold
 from nmdasim.pose.starts import start_poses
 from nmdasim.receptor.quality import spheres
 from nmdasim.structures import structures_folder
@@ -373,6 +374,62 @@ def positions_of(mol, pattern):
 HELD = "[#7][CX4]c1c(Cl)cccc1"
 
 
+def candidates(receptor, name, charge=1):
+    """What a relative is chosen from, before the receptor is asked."""
+    return on_scaffold(state_of(load_ligand(name), charge).mol, receptor.reference_ligand)
+
+
+@pytest.fixture(scope="module")
+def mirrored(receptor):
+    return candidates(receptor, "R-ketamine")
+
+
+def test_every_candidate_keeps_amine_and_aryl_ring_and_is_the_right_isomer(mirrored, receptor):
+    assert len(mirrored) >= 2
+    for mol in mirrored:
+        assert isomer(mol) == isomer(state_of(load_ligand("R-ketamine")).mol)
+        off = positions_of(mol, HELD) - positions_of(receptor.reference_ligand, HELD)
+        assert np.linalg.norm(off, axis=1).max() < 0.2
+
+
+def test_candidates_differ_and_a_chair_is_among_them(mirrored):
+    for one, other in itertools.combinations(mirrored, 2):
+        heavy = heavy_atoms(one)
+        apart = (one.GetConformer().GetPositions() - other.GetConformer().GetPositions())[heavy]
+        assert np.sqrt((apart**2).sum(axis=1).mean()) > 0.4
+    # Distance geometry around the held atoms gives boats; this chair comes from a free conformer.
+    assert "chair, aryl axial" in {ring_form(mol) for mol in mirrored}
+
+
+def test_candidates_are_the_same_on_every_call(mirrored, receptor):
+    for once, again in zip(mirrored, candidates(receptor, "R-ketamine"), strict=True):
+        np.testing.assert_array_equal(
+            once.GetConformer().GetPositions(), again.GetConformer().GetPositions()
+        )
+
+
+def test_the_mirror_image_exchanges_its_carbonyl_with_the_methylene(mirrored, receptor):
+    # Carbonyl carbon and its oxygen, seen from the carbon that carries amine and ring.
+    carbonyl = "[CX4](c)([#7])C(=O)"
+    deposited = positions_of(receptor.reference_ligand, carbonyl)
+    # It stands where the CH2 of the deposited enantiomer does.
+    methylene = positions_of(receptor.reference_ligand, "[CX4;R](c)([#7])[CH2]")[3]
+    for mol in mirrored:
+        here = positions_of(mol, carbonyl)
+        assert np.linalg.norm(here[3] - deposited[3]) > 2.0
+        assert np.linalg.norm(here[3] - methylene) < 0.6
+
+
+def test_the_mirror_image_keeps_the_direction_of_its_ammonium(mirrored, pose):
+    for ours in mirrored:
+        for pattern in ("[#7;+][CX4;R]", "[#7;+][CH3]"):
+            here, there = (
+                np.diff(positions_of(m, pattern), axis=0)[0] for m in (ours, pose.ligand.mol)
+            )
+            cosine = here @ there / np.linalg.norm(here) / np.linalg.norm(there)
+            assert cosine > np.cos(np.radians(20)), pattern
+
+
 @pytest.fixture(scope="module")
 def relatives(receptor):
     """The first start pose of some relatives, by name."""
@@ -382,39 +439,21 @@ def relatives(receptor):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["R-ketamine", "S-norketamine", "2R6R-hydroxynorketamine"])
-def test_relatives_keep_the_places_of_amine_and_aryl_ring(relatives, receptor, name):
+def test_relatives_start_in_a_chair_with_amine_and_aryl_ring_in_place(relatives, receptor, name):
     start = relatives[name]
     assert start.method == SCAFFOLD
     assert isomer(start.mol) == isomer(state_of(load_ligand(name)).mol)
     off = positions_of(start.mol, HELD) - positions_of(receptor.reference_ligand, HELD)
     assert np.linalg.norm(off, axis=1).max() < 0.15
+    assert ring_form(start.mol).startswith("chair, aryl axial")
 
 
 @pytest.mark.slow
-def test_the_same_hand_keeps_its_aliphatic_ring_and_the_mirror_image_exchanges_it(
-    relatives, receptor
-):
-    # Carbonyl carbon and its oxygen, seen from the carbon that carries amine and ring.
+def test_the_same_hand_keeps_its_aliphatic_ring(relatives, receptor):
     carbonyl = "[CX4](c)([#7])C(=O)"
     deposited = positions_of(receptor.reference_ligand, carbonyl)
     same = positions_of(relatives["S-norketamine"].mol, carbonyl)
-    mirrored = positions_of(relatives["R-ketamine"].mol, carbonyl)
     assert np.linalg.norm(same - deposited, axis=1).max() < 0.3
-    assert np.linalg.norm(mirrored[3] - deposited[3]) > 2.0
-    # It stands where the CH2 of the deposited enantiomer does.
-    methylene = positions_of(receptor.reference_ligand, "[CX4;R](c)([#7])[CH2]")[3]
-    assert np.linalg.norm(mirrored[3] - methylene) < 0.6
-
-
-@pytest.mark.slow
-def test_the_mirror_image_keeps_the_direction_of_its_ammonium(relatives, pose):
-    ours = relatives["R-ketamine"].mol
-    for pattern in ("[#7;+][CX4;R]", "[#7;+][CH3]"):
-        here, there = (
-            np.diff(positions_of(m, pattern), axis=0)[0] for m in (ours, pose.ligand.mol)
-        )
-        cosine = here @ there / np.linalg.norm(here) / np.linalg.norm(there)
-        assert cosine > np.cos(np.radians(20)), pattern
 
 
 def test_s_ketamine_has_more_than_one_start(receptor, ketamine):
@@ -506,7 +545,7 @@ def test_a_new_molecule_without_the_docking_extra_is_told_what_to_install(recept
     monkeypatch.setitem(sys.modules, "vina", None)
     state = state_of(load_ligand("c1ccccc1CCN"))
     with pytest.raises(PoseError, match=r"`pip install \"nmdasim\[docking\]\"`") as caught:
-        place_ligand(receptor, state)
+        list_poses(receptor, state)
     assert "\n" not in str(caught.value)
 
 
@@ -639,6 +678,22 @@ def table_of_the_library():
 
 def test_the_table_of_the_documents_has_every_entry():
     assert list(table_of_the_library()) == [entry.name for entry in library()]
+
+
+@pytest.mark.slow
+def test_the_script_prints_the_rows_of_the_documents_and_goes_on_from_those_it_kept(tmp_path):
+    script = Path(__file__).parents[1] / "scripts" / "pose_table.py"
+    kept = tmp_path / "rows.json"
+    command = [sys.executable, script, "--only", "magnesium", "--keep", kept]
+    first, again = (subprocess.run(command, capture_output=True, text=True) for _ in range(2))
+    assert (first.returncode, first.stderr) == (0, "")
+    assert again.stdout == first.stdout
+    head, _, row = first.stdout.splitlines()
+    text = (Path(__file__).parents[1] / "docs" / "poses.md").read_text()
+    assert {head, row} <= set(text.splitlines())
+    # A kept row is not made again.
+    kept.write_text(kept.read_text().replace("hydrated ion", "kept from before"))
+    assert "kept from before" in subprocess.run(command, capture_output=True, text=True).stdout
 
 
 @pytest.mark.slow

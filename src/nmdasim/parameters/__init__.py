@@ -12,7 +12,13 @@ from nmdasim.parameters.generate import (
     interchange_system,
 )
 from nmdasim.parameters.model import Parameters, read_parameters, write_parameters
-from nmdasim.parameters.store import cache_file, cache_folder, load_parameters, ships
+from nmdasim.parameters.store import (
+    cache_file,
+    cache_folder,
+    check_parameters,
+    load_parameters,
+    ships,
+)
 
 __all__ = [
     "FORCE_FIELD",
@@ -21,6 +27,7 @@ __all__ = [
     "Parameters",
     "cache_file",
     "cache_folder",
+    "check_parameters",
     "generate_parameters",
     "interchange_system",
     "load_parameters",

@@ -108,6 +108,23 @@ def generate_parameters(state: ChargeState, *, timeout_s: float = MAX_SQM_S) -> 
     )
 
 
+def check_generator(state: ChargeState) -> None:
+    """Refuse a molecule at once where the generator is not installed.
+
+    Parameters
+    ----------
+    state : ChargeState
+        Named in the sentence.
+
+    Raises
+    ------
+    ParametersError
+        If the `parameters` extra is not complete.
+    """
+    with _generator(state):
+        pass
+
+
 def interchange_system(state: ChargeState, micro_charges: Sequence[int]) -> openmm.System:
     """Describe a charge state by OpenFF's own route, as a reference for the written file.
 

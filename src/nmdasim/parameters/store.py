@@ -13,7 +13,7 @@ from nmdasim.errors import ParametersError
 from nmdasim.ligand import ChargeState
 from nmdasim.parameters.charges import mirror_image
 from nmdasim.parameters.ffxml import renamed
-from nmdasim.parameters.generate import METHOD_VERSION, generate_parameters
+from nmdasim.parameters.generate import METHOD_VERSION, check_generator, generate_parameters
 from nmdasim.parameters.model import (
     Parameters,
     one_file,
@@ -55,6 +55,22 @@ def load_parameters(state: ChargeState) -> Parameters:
     parameters = generate_parameters(state)
     _keep(parameters, cache_file(state))
     return parameters
+
+
+def check_parameters(state: ChargeState) -> None:
+    """Refuse at once a charge state that `load_parameters` would refuse for want of the extra.
+
+    Parameters
+    ----------
+    state : ChargeState
+
+    Raises
+    ------
+    ParametersError
+        If its parameters neither ship nor were kept, and the `parameters` extra is not there.
+    """
+    if not (ships(state) or cache_file(state).is_file()):
+        check_generator(state)
 
 
 def ships(state: ChargeState) -> bool:

@@ -12,7 +12,7 @@ from rdkit import Chem
 
 from nmdasim.errors import PoseError
 from nmdasim.ligand import ChargeState
-from nmdasim.parameters import load_parameters
+from nmdasim.parameters import check_parameters, load_parameters
 from nmdasim.pose.checks import (
     check_pose,
     closest,
@@ -99,9 +99,13 @@ def place_ligand(receptor: Receptor, state: ChargeState, *, pose: int = 1) -> Po
 
     Raises
     ------
+    ParametersError
+        If the molecule is new, and the `parameters` extra is not installed or cannot describe it.
     PoseError
         If there is no such start pose, or no way to place this molecule in this receptor.
     """
+    # Docking a new molecule takes minutes, which would be lost without its parameters.
+    check_parameters(state)
     start = _chosen(receptor, state, pose)
     parameters = load_parameters(state)
     unrelaxed = nm(start.mol)

@@ -1,9 +1,7 @@
 """Is a pose plausible? Clashes, shift, stereochemistry, geometry, strain."""
 
-import functools
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +10,17 @@ from rdkit.Chem import rdDistGeom
 from scipy.spatial.distance import cdist
 
 from nmdasim.errors import Check, LigandError
-from nmdasim.ligand import Conformer, Strain, conformers, strain
+from nmdasim.ligand import Strain, strain
 from nmdasim.pose.clashes import closest_heavy, worst_overlap
+from nmdasim.pose.free import free_conformers
 from nmdasim.pose.relax import ligand_topology, nm
 from nmdasim.pose.scaffold import heavy_atoms, isomer
 from nmdasim.receptor import Receptor
 from nmdasim.receptor.quality import CLASH_OVERLAP_NM, spheres
 
 _MAX_SHIFT_NM = 0.15
-# Our choice, a little more than a six-membered ring pays to turn from chair to boat.
-_MAX_STRAIN_KJ_MOL = 30.0
+#: Our choice, a little more than a six-membered ring pays to turn from chair to boat.
+MAX_STRAIN_KJ_MOL = 30.0
 # Oxygens of a first shell stand 0.21 nm from magnesium; nearer than this is a clash for any ion.
 _ION_CLASH_NM = 0.18
 # Bounds of distance geometry and tolerances as PoseBusters has them, doi:10.1039/D3SC04185A.
@@ -145,36 +144,24 @@ def strain_check(mol: Chem.Mol) -> tuple[Strain | None, Check]:
         detail = "does not apply: an ion has no shape"
     else:
         try:
-            found = strain(mol, ensemble=_ensemble(_without_places(mol)))
+            found = strain(mol, ensemble=free_conformers(mol))
         except LigandError as error:
             passed, detail = False, f"not known: {error}"
         else:
             value = round(found.energy_kj_mol, 1)
-            passed = found.energy_kj_mol <= _MAX_STRAIN_KJ_MOL
+            passed = found.energy_kj_mol <= MAX_STRAIN_KJ_MOL
             detail = f"{found.form or 'no flexible ring'}; lowest of {found.n_conformers} " + (
                 f"conformers: {found.best_form or 'the same'}"
             )
     check = Check(
         name="strain of the pose above the lowest free conformer of the ligand",
         value=value,
-        limit=_MAX_STRAIN_KJ_MOL,
+        limit=MAX_STRAIN_KJ_MOL,
         unit="kJ/mol",
         passed=passed,
         detail=detail,
     )
     return found, check
-
-
-def _without_places(mol: Chem.Mol) -> bytes:
-    bare = Chem.Mol(mol)
-    bare.RemoveAllConformers()
-    return bare.ToBinary()
-
-
-@functools.lru_cache(maxsize=64)
-def _ensemble(molecule: Any) -> tuple[Conformer, ...]:  # noqa: ANN401
-    """Search the conformers of a charge state once for all its poses."""
-    return conformers(Chem.Mol(molecule))
 
 
 def _clash(

@@ -29,6 +29,8 @@ _SHELL_NM = _CUTOFF_NM + 0.15
 # Only clashes should move atoms, not the missing solvent: heavy atoms are held this much. While
 # a clash remains, they are held half as much, and anew where the round before has left them.
 _HOLD_KJ_PER_NM2, _MAX_ROUNDS = 4000.0, 8
+# In a comparison an atom is known to 0.05 nm: kT at 310 K over the square of that.
+_SOFT_HOLD_KJ_PER_NM2 = 1000.0
 # RMS force on mobile atoms, kJ/mol/nm. A comparison of candidates needs less than the pose kept.
 _TOLERANCE, _COARSE_TOLERANCE = 10.0, 30.0
 _MAX_ITERATIONS = 2000
@@ -53,6 +55,20 @@ class Surroundings:
     """Indices in `topology` of the ligand and of the side chains near it."""
     spheres: tuple[Spheres, Spheres]
     """Van der Waals spheres of the shell and of the ligand."""
+    alone: openmm.Context
+    """The ligand by itself, with the same cut-off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Settled:
+    """Result of relaxing one start pose roughly."""
+
+    mol: Chem.Mol
+    """The ligand, Angstrom."""
+    energy_kj_mol: float
+    """Of the receptor, between it and the ligand, and of both for having moved."""
+    clear: bool
+    """Whether no clash is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,29 +153,51 @@ def surroundings(
         start=receptor.positions[shell],
         mobile=mobile,
         spheres=(_first_spheres(topology, len(shell)), spheres(ligand_topology(mols[0]))),
+        alone=_on_one_thread(
+            _system(app.ForceField(io.StringIO(parameters.ffxml)), ligand_topology(mols[0]))
+        ),
     )
 
 
-def coarsely_relaxed(around: Surroundings, mol: Chem.Mol) -> tuple[float, bool]:
-    """Minimise a start pose roughly, to compare it with others in the same surroundings.
+def compared(around: Surroundings, mols: Sequence[Chem.Mol]) -> list[Settled]:
+    """Minimise start poses roughly in the same surroundings, to compare them.
 
     Parameters
     ----------
     around : Surroundings
-    mol : rdkit.Chem.Mol
-        Start pose, Angstrom.
+    mols : sequence of rdkit.Chem.Mol
+        Start poses, Angstrom.
 
     Returns
     -------
-    energy : float, kJ/mol
-        After clashes have been relaxed: before, they would decide the order.
-    clear : bool
-        Whether no clash is left.
+    settled : list of Settled
+        In the order of `mols`. Every candidate is held equally, and what atoms pay for having
+        moved counts: else the one that has to move most would win. Amides are as prepared or
+        as the first candidate turns them, whichever suits a candidate better.
     """
-    settled, _ = _minimised(around, np.vstack([around.start, nm(mol)]), _COARSE_TOLERANCE)
-    settled = _cleared(around, settled, _COARSE_TOLERANCE)
-    settled, energy = _minimised(around, settled, _COARSE_TOLERANCE)
-    return energy, not _clashes(around, settled)
+    n = len(around.shell)
+    first = np.vstack([around.start, nm(mols[0])])
+    as_turned, turned = _amides_turned(around, first, _SOFT_HOLD_KJ_PER_NM2)
+    shells = [around.start, as_turned[:n]] if turned else [around.start]
+    return [
+        min((_settled(around, shell, mol) for shell in shells), key=lambda s: s.energy_kj_mol)
+        for mol in mols
+    ]
+
+
+def _settled(around: Surroundings, shell: NDArray[np.float64], mol: Chem.Mol) -> Settled:
+    positions, energy = _minimised(
+        around, np.vstack([shell, nm(mol)]), _COARSE_TOLERANCE, hold=_SOFT_HOLD_KJ_PER_NM2
+    )
+    places = positions[len(shell) :]
+    around.alone.setPositions(places * unit.nanometer)
+    placed = Chem.Mol(mol)
+    placed.GetConformer().SetPositions(10 * places)
+    return Settled(
+        mol=placed,
+        energy_kj_mol=energy - _energy(around.alone.getState(energy=True)),
+        clear=not _clashes(around, positions),
+    )
 
 
 def relaxed(receptor: Receptor, mol: Chem.Mol, parameters: Parameters) -> Relaxed:
@@ -183,14 +221,7 @@ def relaxed(receptor: Receptor, mol: Chem.Mol, parameters: Parameters) -> Relaxe
     """
     around = surroundings(receptor, [mol], parameters)
     start = np.vstack([around.start, nm(mol)])
-    lowest = _minimised(around, start, _COARSE_TOLERANCE)[1]
-    turned = []
-    for amide in _amides(around):
-        trial = _with_amide_turned(start, amide)
-        energy = _minimised(around, trial, _COARSE_TOLERANCE)[1]
-        if energy < lowest - _AMIDE_GAIN_KJ:
-            start, lowest = trial, energy
-            turned.append(int(around.shell[amide["CB"]]))
+    start, turned = _amides_turned(around, start, _HOLD_KJ_PER_NM2)
     best = _cleared(around, _minimised(around, start, _TOLERANCE)[0], _TOLERANCE)
     positions = receptor.positions.copy()
     positions[around.shell] = best[: len(around.shell)]
@@ -222,6 +253,21 @@ def as_started(receptor: Receptor, mol: Chem.Mol) -> Relaxed:
 def nm(mol: Chem.Mol) -> NDArray[np.float64]:
     """Give the coordinates of a molecule in nm, shape (n_atoms, 3)."""
     return np.array(mol.GetConformer().GetPositions()) / 10
+
+
+def _amides_turned(
+    around: Surroundings, start: NDArray[np.float64], hold: float
+) -> tuple[NDArray[np.float64], list[int]]:
+    """Turn each amide that gains by it; give the start with them turned and an atom of each."""
+    lowest = _minimised(around, start, _COARSE_TOLERANCE, hold=hold)[1]
+    turned = []
+    for amide in _amides(around):
+        trial = _with_amide_turned(start, amide)
+        energy = _minimised(around, trial, _COARSE_TOLERANCE, hold=hold)[1]
+        if energy < lowest - _AMIDE_GAIN_KJ:
+            start, lowest = trial, energy
+            turned.append(int(around.shell[amide["CB"]]))
+    return start, turned
 
 
 def _cleared(
@@ -284,14 +330,7 @@ def _context(
     topology: app.Topology, parameters: Parameters, mobile: frozenset[int]
 ) -> openmm.Context:
     """Set up the forces with everything but `mobile` frozen and its heavy atoms held."""
-    system = complex_force_field(parameters).createSystem(
-        topology,
-        nonbondedMethod=app.CutoffNonPeriodic,
-        nonbondedCutoff=_CUTOFF_NM * unit.nanometer,
-        removeCMMotion=False,
-        # Residues at the edge of the shell lack the neighbours that they are bonded to.
-        ignoreExternalBonds=True,
-    )
+    system = _system(complex_force_field(parameters), topology)
     hold = openmm.CustomExternalForce("0.5*k*((x-x0)^2+(y-y0)^2+(z-z0)^2)")
     hold.addGlobalParameter("k", _HOLD_KJ_PER_NM2)
     for name in ("x0", "y0", "z0"):
@@ -302,7 +341,22 @@ def _context(
         elif atom.element.symbol != "H":
             hold.addParticle(atom.index, [0.0, 0.0, 0.0])
     system.addForce(hold)
-    # One thread sums forces in one order: the pose is the same, bit for bit, on every start.
+    return _on_one_thread(system)
+
+
+def _system(force_field: app.ForceField, topology: app.Topology) -> openmm.System:
+    return force_field.createSystem(
+        topology,
+        nonbondedMethod=app.CutoffNonPeriodic,
+        nonbondedCutoff=_CUTOFF_NM * unit.nanometer,
+        removeCMMotion=False,
+        # Residues at the edge of the shell lack the neighbours that they are bonded to.
+        ignoreExternalBonds=True,
+    )
+
+
+def _on_one_thread(system: openmm.System) -> openmm.Context:
+    """Sum forces in one order: the pose is the same, bit for bit, on every start."""
     platform = openmm.Platform.getPlatformByName("CPU")
     return openmm.Context(system, openmm.VerletIntegrator(0.001), platform, {"Threads": "1"})
 
@@ -330,7 +384,11 @@ def _minimised(
     )
     state = context.getState(positions=True, energy=True)
     settled = np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    return settled, state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
+    return settled, _energy(state)
+
+
+def _energy(state: openmm.State) -> float:
+    return float(state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole))
 
 
 def _amides(around: Surroundings) -> Iterator[dict[str, int]]:

@@ -1,5 +1,6 @@
 """Start poses from the deposited blocker: its own place, and that of its relatives."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolAlign
 from rdkit.Chem.Scaffolds import MurckoScaffold
 from rdkit.Geometry import Point3D
 
+from nmdasim.errors import LigandError
+from nmdasim.pose.free import free_conformers
 from nmdasim.pose.relax import nm
 
 _N_EMBEDDED, _SEED, _MAX_EMBEDDING_S = 12, 1, 20
@@ -17,8 +20,10 @@ _N_EMBEDDED, _SEED, _MAX_EMBEDDING_S = 12, 1, 20
 _TETHER_KCAL_PER_A2 = 100.0
 # Farther from the deposited places, on average, is another arrangement of aryl and ammonium.
 _MAX_CORE_RMSD = 0.35
-_DISTINCT_RMSD = 0.4
+# Candidates differ by their heavy atoms, or by where a hydroxyl points.
+_DISTINCT_RMSD, _OTHER_HYDROXYL = 0.4, 1.0
 _HALOGENS = (9, 17, 35, 53)
+_HYDROXYL_HYDROGEN = Chem.MolFromSmarts("[$([#1][OX2])]")
 
 
 def on_reference(mol: Chem.Mol, reference: Chem.Mol) -> Chem.Mol | None:
@@ -48,8 +53,9 @@ def on_scaffold(mol: Chem.Mol, reference: Chem.Mol) -> list[Chem.Mol]:
 
     Aryl ring, nitrogen and the carbon between them take their deposited places, with the
     substituents that both molecules carry there; where the handedness is the same, the aliphatic
-    ring too. The rest is embedded in many ways that keep the stereochemistry and relaxed around
-    them. A mirror image thus has its aliphatic ring mirrored, and its ammonium and aryl ring stay.
+    ring too. The rest is relaxed around them from many starts that have the stereochemistry: from
+    embeddings around those atoms, and from every free conformer laid over them. A mirror image
+    thus has its aliphatic ring mirrored, and its ammonium and aryl ring stay.
 
     Parameters
     ----------
@@ -61,8 +67,13 @@ def on_scaffold(mol: Chem.Mol, reference: Chem.Mol) -> list[Chem.Mol]:
     Returns
     -------
     placed : list of rdkit.Chem.Mol
-        Distinct candidates, the nearest to the deposited core first; empty where the molecule
-        lacks the scaffold.
+        Distinct candidates, the least energy of shape and of tether first; empty where the
+        molecule lacks the scaffold.
+
+    Notes
+    -----
+    Embeddings alone find few chairs, above all of a mirror image: distance geometry likes a boat
+    where the places of some atoms are given.
     """
     mapped = _mapped(mol, reference)
     if not mapped:
@@ -74,14 +85,14 @@ def on_scaffold(mol: Chem.Mol, reference: Chem.Mol) -> list[Chem.Mol]:
     candidates: list[tuple[float, Chem.Mol]] = []
     for anchored in rounds:
         targets = {ours: places[theirs] for ours, theirs in anchored.items()}
-        for placed in _embedded_on(mol, targets):
+        for energy, placed in _laid_over(mol, targets):
             off = rmsd(placed.GetConformer().GetPositions()[list(targets)], [*targets.values()])
             if off < _MAX_CORE_RMSD and isomer(placed) == isomer(mol):
-                candidates.append((off, placed))
+                candidates.append((energy, placed))
     candidates.sort(key=lambda pair: pair[0])
     distinct: list[Chem.Mol] = []
     for _, placed in candidates:
-        if all(heavy_rmsd(placed, other) > _DISTINCT_RMSD for other in distinct):
+        if all(_differ(placed, other) for other in distinct):
             distinct.append(placed)
     return distinct
 
@@ -130,6 +141,13 @@ def heavy_rmsd(mol: Chem.Mol, other: Chem.Mol) -> float:
 def rmsd(points: NDArray[np.float64], others: Any) -> float:  # noqa: ANN401
     """Root mean square distance of paired points, in their unit."""
     return float(np.sqrt(((points - np.asarray(others)) ** 2).sum(axis=1).mean()))
+
+
+def _differ(mol: Chem.Mol, other: Chem.Mol) -> bool:
+    if heavy_rmsd(mol, other) > _DISTINCT_RMSD:
+        return True
+    hydroxyls = [h for (h,) in mol.GetSubstructMatches(_HYDROXYL_HYDROGEN)]
+    return any(10 * np.linalg.norm((nm(mol) - nm(other))[hydroxyls], axis=1) > _OTHER_HYDROXYL)
 
 
 def heavy_atoms(mol: Chem.Mol) -> list[int]:
@@ -256,21 +274,17 @@ def _kind(atom: Chem.Atom) -> int:
     return _HALOGENS[0] if number in _HALOGENS else number
 
 
-def _embedded_on(mol: Chem.Mol, targets: dict[int, NDArray[np.float64]]) -> Iterator[Chem.Mol]:
-    """Embed with some atoms where they should be, then relax the rest around them."""
-    parameters: Any = rdDistGeom.ETKDGv3()
-    parameters.randomSeed = _SEED
-    parameters.timeout = _MAX_EMBEDDING_S
-    parameters.SetCoordMap({index: Point3D(*map(float, at)) for index, at in targets.items()})
-    many = Chem.Mol(mol)
-    numbers = list(rdDistGeom.EmbedMultipleConfs(many, _N_EMBEDDED, parameters))
+def _laid_over(
+    mol: Chem.Mol, targets: dict[int, NDArray[np.float64]]
+) -> Iterator[tuple[float, Chem.Mol]]:
+    """Lay many starts over where some atoms should be, relax the rest; energies to rank them."""
     probe = Chem.Mol(mol)
     for index, at in targets.items():
         probe.GetConformer().SetAtomPosition(index, Point3D(*map(float, at)))
     pairs = [(index, index) for index in targets]
-    for number in numbers:
+    for start in itertools.chain(_embedded_around(mol, targets), _free(mol)):
         placed = Chem.Mol(mol)
-        placed.GetConformer().SetPositions(many.GetConformer(number).GetPositions())
+        placed.GetConformer().SetPositions(start)
         rdMolAlign.AlignMol(placed, probe, atomMap=pairs)
         field = _field(placed)
         for index, at in targets.items():
@@ -278,7 +292,30 @@ def _embedded_on(mol: Chem.Mol, targets: dict[int, NDArray[np.float64]]) -> Iter
             field.AddDistanceConstraint(anchor, index, 0, 0, _TETHER_KCAL_PER_A2)
         field.Initialize()
         field.Minimize(maxIts=1000)
-        yield placed
+        yield field.CalcEnergy(), placed
+
+
+def _embedded_around(
+    mol: Chem.Mol, targets: dict[int, NDArray[np.float64]]
+) -> Iterator[NDArray[np.float64]]:
+    """Yield structures in which some atoms have the distances that they should have."""
+    parameters: Any = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = _SEED
+    parameters.timeout = _MAX_EMBEDDING_S
+    parameters.SetCoordMap({index: Point3D(*map(float, at)) for index, at in targets.items()})
+    many = Chem.Mol(mol)
+    for number in rdDistGeom.EmbedMultipleConfs(many, _N_EMBEDDED, parameters):
+        yield many.GetConformer(number).GetPositions()
+
+
+def _free(mol: Chem.Mol) -> Iterator[NDArray[np.float64]]:
+    """Yield the free conformers; none where no force field ranks them, which no pose needs."""
+    try:
+        found = free_conformers(mol)
+    except LigandError:
+        return
+    for conformer in found:
+        yield conformer.mol.GetConformer().GetPositions()
 
 
 def _field(mol: Chem.Mol) -> Any:  # noqa: ANN401

@@ -9,12 +9,14 @@ from rdkit import Chem
 from rdkit.Geometry import Point3D
 from scipy.spatial.distance import cdist
 
-from nmdasim.errors import PoseError
-from nmdasim.ligand import ChargeState
+from nmdasim.errors import LigandError, PoseError
+from nmdasim.ligand import ChargeState, strain
 from nmdasim.parameters import load_parameters
+from nmdasim.pose.checks import MAX_STRAIN_KJ_MOL
 from nmdasim.pose.docking import Docked, dock, shipped_poses
+from nmdasim.pose.free import free_conformers
 from nmdasim.pose.model import DEPOSITED, DOCKED, HYDRATED_ION, ION, SCAFFOLD, StartPose
-from nmdasim.pose.relax import coarsely_relaxed, surroundings
+from nmdasim.pose.relax import compared, surroundings
 from nmdasim.pose.scaffold import (
     heavy_places,
     heavy_rmsd,
@@ -28,6 +30,8 @@ from nmdasim.receptor import Receptor
 # brings the ammonium towards GluN1 N616, as far as no clash arises.
 _HALF_TURN, _LOWERED = np.array([-1.0, -1.0, 1.0]), np.array([0.0, 0.0, -1.0])
 _N_FORMS, _OTHER_FORM_ANGSTROM = 2, 0.4
+# Energies of a piece of a 4 Angstrom model in a vacuum tell candidates apart no better than this.
+_EQUAL_KJ_MOL = 25.0
 # An ion of the first kind keeps its water (Mg-O 0.21 nm, O to the wall 0.26 nm).
 _HYDRATED_CLEAR_NM = 0.47
 _ION_GRID_NM, _ION_RADIUS_NM, _ION_HEIGHT_NM = 0.04, 0.3, 1.5
@@ -119,16 +123,39 @@ def _beside(mol: Chem.Mol, method: str) -> Iterator[_Start]:
 
 
 def _ranked(receptor: Receptor, state: ChargeState, forms: list[Chem.Mol]) -> list[Chem.Mol]:
-    """Sort candidates by their energy in one and the same surroundings, without those that clash.
+    """Sort candidates: without those that clash, the least strained of the best first.
 
-    The candidate of least energy stays even where none is free of clashes: its check says so.
+    The ligand's own share of the energy is its strain: in the force field's vacuum, an ammonium
+    that folds onto an oxygen of the ligand would pay for a boat. The candidate of least energy
+    stays even where none is free of clashes: its check says so.
     """
+    strains = {id(form): _strain(form) for form in forms}
+    forms = [form for form in forms if strains[id(form)] <= MAX_STRAIN_KJ_MOL] or forms
     if len(forms) < 2:
         return forms
     around = surroundings(receptor, forms, load_parameters(state))
-    settled = [(*coarsely_relaxed(around, form), form) for form in forms]
-    settled.sort(key=lambda result: result[0])
-    return [form for _, clear, form in settled if clear] or [settled[0][-1]]
+    settled = list(zip(compared(around, forms), forms, strict=True))
+    clear = [pair for pair in settled if pair[0].clear]
+    energies = {
+        id(form): found.energy_kj_mol + _strain(found.mol) for found, form in clear or settled
+    }
+    least = min(energies.values())
+
+    def place(form: Chem.Mol) -> tuple[bool, float]:
+        energy = energies[id(form)]
+        equal = energy < least + _EQUAL_KJ_MOL
+        return not equal, strains[id(form)] if equal else energy
+
+    ranked = sorted((form for _, form in clear or settled), key=place)
+    return ranked if clear else ranked[:1]
+
+
+def _strain(mol: Chem.Mol) -> float:
+    """Give the strain of a pose, kJ/mol; none where the force field does not know the molecule."""
+    try:
+        return strain(mol, ensemble=free_conformers(mol)).energy_kj_mol
+    except LigandError:
+        return 0.0
 
 
 def _ion_poses(receptor: Receptor, state: ChargeState) -> Iterator[_Start]:
