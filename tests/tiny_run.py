@@ -184,13 +184,16 @@ def simulate_with(folder, *, limit=0, report="", **fault):
     from nmdasim.errors import NmdasimError
     from nmdasim.simulation import simulate
 
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     faults = Faults(folder, **fault)
     faults.install()
     try:
         status = simulate(Path(folder), platform="Reference", progress=False)
     except NmdasimError as error:
+        # What is said goes to a file too.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         print(error, file=sys.stderr)
         return 1
     if report:

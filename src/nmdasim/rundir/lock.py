@@ -206,8 +206,8 @@ def _acquire(path: Path, *, heartbeat_s: float, stale_s: float) -> RunLock:
 def _create_exclusively(path: Path, token: str) -> bool:
     """Make the file if it is not there; its content appears together with its name."""
     temporary = path.with_name(f".{path.name}.{token}.tmp")
-    temporary.write_text(_owner_record(token))
     try:
+        temporary.write_text(_owner_record(token))
         os.link(temporary, path)
     except FileExistsError:
         # A network file system may repeat a request whose answer was lost: it is ours then.
