@@ -275,12 +275,16 @@ def _best_piece(letters: np.ndarray) -> tuple[int, int, str, int] | None:
     for name, subunit in subunits().items():
         sequence = np.array(list(subunit.sequence))
         same = letters[:, None] == sequence
-        for diagonal in range(1 - len(letters), len(sequence)):
+        row, column = np.nonzero(same)
+        matching = np.bincount(column - row + len(letters) - 1)
+        # The best places first: a piece gains no more than its matches, so that few are looked at.
+        for place in np.argsort(-matching, kind="stable"):
             # Four differences cost what one match in five gains, so that a piece that is less
             # than 80 % equal does not grow.
+            if matching[place] <= most:
+                break
+            diagonal = int(place) - len(letters) + 1
             matches = same.diagonal(diagonal)
-            if matches.sum() <= most:
-                continue
             first, last, score = _best_run(np.where(matches, 1.0, -4.0))
             if score > most and last - first >= _MIN_BLOCK:
                 offset = max(0, -diagonal)
