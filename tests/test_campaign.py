@@ -24,6 +24,7 @@ from nmdasim.campaign import (
     plan_runs,
     read_calibrations,
     read_campaign,
+    record_stopped,
     renew_budget,
     run_seed,
     run_standings,
@@ -363,6 +364,19 @@ def test_three_starts_without_progress_stop_a_run_until_it_is_renewed(one):
     assert renew_budget(campaign, [found]) == [run.name]
     assert read_status(run.folder).n_stalled == 0
     assert stand(campaign, run).standing == "failed"
+
+
+def test_the_record_of_stopped_runs_keeps_what_was_not_looked_at(tmp_path):
+    campaign, runs = planned(tmp_path, with_lines(replicas="2"))
+    for run in runs:
+        for _ in range(3):
+            write_log(campaign, run, start_line("a"), "nmdasim: no such pose")
+        record_stopped(campaign, run_standings(campaign, [run]))
+    record = campaign.folder / "stopped.json"
+    assert json.loads(record.read_text()).keys() == {run.name for run in runs}
+    renew_budget(campaign, run_standings(campaign, runs[:1]))
+    record_stopped(campaign, run_standings(campaign, runs[:1]))
+    assert json.loads(record.read_text()).keys() == {runs[1].name}
 
 
 def test_a_start_that_advanced_costs_nothing(one):

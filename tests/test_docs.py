@@ -239,6 +239,14 @@ def test_keys_of_a_campaign_file_are_documented_with_their_defaults(tmp_path):
     assert {key: str(getattr(settings, key)) for key in defaults} == defaults
 
 
+def test_the_campaign_file_of_the_how_to_is_accepted(tmp_path):
+    ((_, text),) = blocks(DOCS / "campaigns.md", "toml")
+    (tmp_path / "campaign.toml").write_text(text)
+    campaign = read_campaign(tmp_path / "campaign.toml")
+    assert campaign.slurm.setup
+    assert campaign.exclusions
+
+
 def test_standings_of_a_campaign_are_documented():
     table = rows(section(DOCS / "campaigns.md", "## Watch it"))
     assert tuple(names(row[0])[0] for row in table) == STANDINGS

@@ -12,10 +12,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import mdtraj as md
 import numpy as np
 import openmm
 from channel_run import BOX, build_channel
+from mdtraj.formats import XTCTrajectoryFile
 from openmm import app, unit
 
 from nmdasim.campaign import plan_runs, read_campaign
@@ -106,8 +106,10 @@ def undisturbed(runs, place):
 def frames_of(folder):
     """All frames, numbers beside them, and the state at the end, as they are on the disk."""
     segments = read_segments(folder)
-    topology = md.load_topology(folder / "topology.cif")
-    xyz = [md.load(str(s.trajectory), top=topology).xyz for s in segments]
+    xyz = []
+    for segment in segments:
+        with XTCTrajectoryFile(str(segment.trajectory)) as file:
+            xyz.append(file.read()[0])
     times = [time for s in segments for time in s.manifest["time_ps"]]
     energies = [e for s in segments for e in s.manifest["potential_kj_mol"]]
     last = gzip.decompress(segment_file(folder, segments[-1].index, "state.xml.gz").read_bytes())

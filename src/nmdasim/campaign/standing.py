@@ -298,13 +298,21 @@ def record_stopped(campaign: Campaign, standings: Iterable[RunStanding]) -> dict
     Returns
     -------
     dict of str to str
-        Reason by name of the run. ``stopped.json`` in the campaign's folder holds the same.
+        Reason by name of the run. ``stopped.json`` in the campaign's folder holds the same, and
+        what it held of other runs.
     """
-    stopped = {s.run.name: s.reason for s in standings if s.standing == STOPPED}
     path = campaign.folder / _STOPPED_RECORD
+    stopped: dict[str, str] = {}
+    looked_at = set()
+    for standing in standings:
+        looked_at.add(standing.run.name)
+        if standing.standing == STOPPED:
+            stopped[standing.run.name] = standing.reason
+    # Whoever looks at a part of the campaign leaves the record of the rest.
+    former = {k: str(v) for k, v in read_record(path).items() if k not in looked_at}
     if stopped or path.exists():
         campaign.folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, stopped)
+        write_json(path, former | stopped)
     return stopped
 
 
