@@ -1,6 +1,5 @@
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -221,23 +220,6 @@ def test_another_seed_gives_other_frames(finished, tmp_path):
 
 
 # --- interrupted runs --------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_killed_at_random_moments_ends_bit_identical(fresh, finished, seed):
-    random_ = random.Random(seed)
-    for _ in range(4):
-        process = start(fresh)
-        time.sleep(random_.uniform(0.9, 2.2))
-        process.kill()
-        process.communicate()
-        read_segments(fresh)
-    process = start(fresh)
-    assert process.wait(timeout=100) == 0, process.stderr.read()
-    process.stderr.close()
-    assert_every_frame_once(fresh)
-    assert_same_run(fresh, finished)
 
 
 def test_killed_in_production_ends_bit_identical(equilibrated, finished):
