@@ -27,8 +27,8 @@ NEEDED = "NMDASIM_NEED_SLURM"
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
 NODES = ("near", "far")
-GRACE_S = 6
-REQUEUE_S = 5
+GRACE_S = 4
+REQUEUE_S = 3
 #: A job in one of these states will not run again.
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY"}
 
@@ -68,7 +68,7 @@ PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 SlurmdParameters=config_overrides
 JobRequeue=1
-KillWait=5
+KillWait={grace_s}
 MinJobAge=3600
 InactiveLimit=0
 SlurmdTimeout=20
@@ -343,8 +343,10 @@ def _start_daemons(cluster: Cluster) -> None:
     for node in NODES:
         cluster.start_node(node)
     cluster.wait_for(
-        lambda: cluster.command("sinfo", "-h", "-N", "-p", "high", "-o", "%T", check=False).split()
-        == ["idle"] * len(NODES),
+        lambda: (
+            cluster.command("sinfo", "-h", "-N", "-p", "high", "-o", "%T", check=False).split()
+            == ["idle"] * len(NODES)
+        ),
         what="idle nodes",
         at_most_s=60,
     )
