@@ -27,12 +27,13 @@ NEEDED = "NMDASIM_NEED_SLURM"
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
 NODES = ("near", "far")
-GRACE_S = 4
-REQUEUE_S = 3
+GRACE_S = 6
+REQUEUE_S = 5
 #: A job in one of these states will not run again.
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY"}
 
-# cred_expire is also how long a requeued job is held before it starts again: 120 s by default.
+# cred_expire is also how long a requeued job is held before it starts again: 120 s by default, 5 s
+# at least.
 SETTINGS = """\
 ClusterName=nmdasim
 SlurmctldHost={host}(127.0.0.1)
@@ -68,7 +69,7 @@ PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 SlurmdParameters=config_overrides
 JobRequeue=1
-KillWait={grace_s}
+KillWait=5
 MinJobAge=3600
 InactiveLimit=0
 SlurmdTimeout=20

@@ -123,8 +123,8 @@ def wait_for_segments(cluster, folder, n_least=2):
 
 
 @contextlib.contextmanager
-def slowed(folder, *, work_s=0.03, rest_s=0.27):
-    """Let whoever works on a run do so a tenth of the time: it shall not end before the test
+def slowed(folder, *, work_s=0.05, rest_s=0.2):
+    """Let whoever works on a run do so a fifth of the time: it shall not end before the test
     has had its way. A process that has let go of the run is left alone."""
     end = threading.Event()
 
@@ -219,7 +219,7 @@ def test_time_limit(cluster, undisturbed, run, tmp_path):
     unwarned = shutil.copytree(run, tmp_path / "unwarned")
     job = submit(cluster, run, "--signal=B:USR1@20")
     lost = submit_unwarned(cluster, unwarned)
-    with slowed(run, rest_s=1.5), slowed(unwarned, rest_s=1.5):
+    with slowed(run, rest_s=2.0), slowed(unwarned, rest_s=2.0):
         for each, folder, left_s in ((job, run, 45), (lost, unwarned, 2)):
             wait_for_segments(cluster, folder)
             end_soon(cluster, each, left_s)
@@ -328,7 +328,7 @@ def test_cluster_of_a_failing_test_is_gone(cluster):
             assert len(cluster_processes(settings)) >= 2 + 1 + 2 + 3
             other.wait_for(lambda: False, what="something that never happens", at_most_s=0.2)
 
-    with pytest.raises(SlurmError, match="not within 0.2 s: something that never happens"):
+    with pytest.raises(SlurmError, match=r"not within .* something that never happens"):
         fail_in_a_cluster()
     assert cluster_processes(settings) == []
     assert not settings.parent.exists()
