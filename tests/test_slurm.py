@@ -200,20 +200,6 @@ def test_warned_tasks_of_an_array_make_room_and_come_back(cluster, undisturbed, 
     assert "is requeued" in (tmp_path / f"slurm-{array}_0.out").read_text()
 
 
-def test_preempted_without_a_warning_it_waits_and_slurm_brings_it_back(cluster, undisturbed, run):
-    job = submit_unwarned(cluster, run, f"--nodelist={NODES[0]}")
-    with slowed(run):
-        wait_for_segments(cluster, run)
-        urgent = cluster.submit(
-            "-p", "high", "--gres=gpu:1", f"--nodelist={NODES[0]}", "--output=/dev/null",
-            "--wrap=sleep 1",
-        )  # fmt: skip
-        cluster.wait_for_state(urgent, "RUNNING", "COMPLETED")
-    assert cluster.wait_for_state(job, "COMPLETED", at_most_s=90).restarts == 1
-    assert "waiting for it to end job" in output(run, job)
-    assert_exactly(run, undisturbed[0], cluster)
-
-
 def test_time_limit(cluster, undisturbed, run, tmp_path):
     """Warned, a job requeues itself; unwarned, it ends as TIMEOUT and is submitted again."""
     unwarned = shutil.copytree(run, tmp_path / "unwarned")
