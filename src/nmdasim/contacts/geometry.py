@@ -19,7 +19,7 @@ from nmdasim.contacts.model import (
     InteractionSites,
     InteractionThresholds,
 )
-from nmdasim.errors import SelectionError, TrajectoryError
+from nmdasim.errors import TrajectoryError
 from nmdasim.trajectory.names import water_oxygens
 
 # Two rings of 0.14 nm radius can be this much farther apart atom to atom than centre to centre.
@@ -294,11 +294,7 @@ class InteractionsBuilder:
             If the chunk differs from those before in its types or thresholds.
         """
         first = self._first = self._first or chunk
-        if chunk.types != first.types or chunk.thresholds != first.thresholds:
-            raise SelectionError(
-                "chunks differ in their types or thresholds; all must come from the same sites: "
-                "call interaction_sites once, and give water with every chunk or with none"
-            )
+        first.check_same_sites(chunk)
         numbers = np.array(
             [self._number.setdefault(r, len(self._number)) for r in chunk.residues], np.uint16
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nmdasim.contacts.kernel import HEAVY, Typed
 from nmdasim.contacts.kernel import Ints as Indices
+from nmdasim.errors import SelectionError
 from nmdasim.statistics import Estimate
 
 #: Types of contact, in the order of every array of this module.
@@ -283,6 +284,24 @@ class Interactions:
         dense = np.full((self.n_frames, len(self.residues), len(self.types)), np.nan, np.float32)
         dense[self.frame, self.residue, self.type] = self.distance
         return dense
+
+    def check_same_sites(self, other: "Interactions") -> None:
+        """Refuse to be joined with another chunk that was measured in another way.
+
+        Parameters
+        ----------
+        other : Interactions
+
+        Raises
+        ------
+        SelectionError
+            If it differs in its types or thresholds.
+        """
+        if other.types != self.types or other.thresholds != self.thresholds:
+            raise SelectionError(
+                "chunks differ in their types or thresholds; all must come from the same sites: "
+                "call interaction_sites once, and give water with every chunk or with none"
+            )
 
     def occurring(self) -> list[tuple[int, int]]:
         """List the contacts that occur.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmdasim.contacts.model import ContactResidue, Interactions, InteractionThresholds
-from nmdasim.errors import SelectionError, TrajectoryError
+from nmdasim.errors import TrajectoryError
 
 # Contacts and near residues that are gathered before they are sorted and written, some megabytes.
 _BLOCK = 200_000
@@ -57,11 +57,7 @@ class StoredInteractions:
             If the disk refuses.
         """
         first = self._first = self._first or chunk
-        if chunk.types != first.types or chunk.thresholds != first.thresholds:
-            raise SelectionError(
-                "chunks differ in their types or thresholds; all must come from the same sites: "
-                "call interaction_sites once, and give water with every chunk or with none"
-            )
+        first.check_same_sites(chunk)
         numbers = np.array(
             [self._number.setdefault(r, len(self._number)) for r in chunk.residues], np.uint32
         )
